@@ -1,0 +1,44 @@
+package api
+
+import "strings"
+
+// A Role is the claim "sub" of a bearer token: who the module takes the
+// bearer for. Besides the two below it may be the base64 of the 16-byte key
+// id of a paired authenticator.
+type Role string
+
+const (
+	RoleUser   Role = "U" // the local user
+	RoleMaster Role = "M" // the administrator
+)
+
+// Scopes. A token carries one, and opens the operations that ask for it.
+const (
+	ScopeSystemConfig   = "system:config"
+	ScopeSystemUpgrade  = "system:upgrade"
+	ScopeSystemShutdown = "system:shutdown"
+	ScopeExtPair        = "auth:ext:pair"
+	ScopeLoggerGet      = "logger:get"
+	ScopeKeyList        = "keymgmt:list"
+	ScopeKeySearch      = "keymgmt:search"
+	ScopeKeyGet         = "keymgmt:get"
+	ScopeKeyGen         = "keymgmt:gen"
+	ScopeKeyImport      = "keymgmt:imp"
+	ScopeKeyDerive      = "keymgmt:derive"
+	ScopeKeyUpdate      = "keymgmt:upd"
+	ScopeKeyDelete      = "keymgmt:del"
+)
+
+// Limits of what a token request may ask for.
+const (
+	MaxScopeChars   = 127 // longest scope of a login
+	MaxContextChars = 63  // longest ctx of a login
+)
+
+// ScopeKeyUse is the scope of every operation with one key. kid is 32 hex
+// digits in either case.
+func ScopeKeyUse(kid string) string { return "keymgmt:use:" + strings.ToLower(kid) }
+
+// ScopeSatisfies tells whether a token whose scope is held opens an operation
+// that wants required: held must start with it, literally.
+func ScopeSatisfies(held, required string) bool { return strings.HasPrefix(held, required) }

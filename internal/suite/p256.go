@@ -1,0 +1,67 @@
+package suite
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha1"
+	"crypto/sha256"
+)
+
+// A P256Key signs with ECDSA on NIST P-256 (FIPS 186-5). It is used for
+// certificates and attestation.
+type P256Key struct{ priv *ecdsa.PrivateKey }
+
+// P256ScalarSize is the length of a P-256 private key in bytes.
+const P256ScalarSize = 32
+
+// NewP256Key takes the 32-byte scalar, which must be in [1, n-1].
+func NewP256Key(scalar []byte) (*P256Key, error) {
+	priv, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), scalar)
+	if err != nil {
+		return nil, ErrKey
+	}
+	return &P256Key{priv}, nil
+}
+
+// Signer gives the key to crypto/x509 and crypto/tls.
+func (k *P256Key) Signer() crypto.Signer { return k.priv }
+
+// Point is the public key in uncompressed X9.62 form, 65 bytes.
+func (k *P256Key) Point() []byte {
+	b, err := k.priv.PublicKey.Bytes()
+	if err != nil {
+		panic("suite: a parsed P-256 key has no point")
+	}
+	return b
+}
+
+// KeyID is the SHA-1 of the uncompressed point, 20 bytes: the usual subject
+// key identifier (RFC 5280 section 4.2.1.2). SHA-1 names the key here and
+// secures nothing.
+func (k *P256Key) KeyID() []byte {
+	id := sha1.Sum(k.Point())
+	return id[:]
+}
+
+// Sign returns the DER signature of the SHA-256 of msg.
+func (k *P256Key) Sign(msg []byte) []byte {
+	digest := sha256.Sum256(msg)
+	sig, err := ecdsa.SignASN1(rand.Reader, k.priv, digest[:])
+	if err != nil {
+		panic("suite: ECDSA signing failed: " + err.Error())
+	}
+	return sig
+}
+
+// VerifyP256 checks a DER signature over the SHA-256 of msg under an
+// uncompressed point.
+func VerifyP256(point, msg, sig []byte) bool {
+	pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	if err != nil {
+		return false
+	}
+	digest := sha256.Sum256(msg)
+	return ecdsa.VerifyASN1(pub, digest[:], sig)
+}
