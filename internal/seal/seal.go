@@ -1,0 +1,143 @@
+// Package seal protects what the module keeps: a root key from the operator
+// seals one data key, and the data key seals every record.
+//
+//	root key   32 bytes, a file the operator names (LoadRoot)
+//	   └─ data key   32 random bytes, sealed in DIR/data.key (Create, Open)
+//	         └─ records   Sealer.Seal, Sealer.Open
+//
+// Two levels, because a new root key then re-seals one file instead of every
+// record, and a wipe has to destroy one file instead of every record.
+package seal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"softhem/internal/suite"
+)
+
+// KeySize is the length of the root key and of the data key in bytes.
+const KeySize = suite.AEADKeySize
+
+var (
+	// ErrTampered: a sealed value was changed, cut, or stands under another
+	// kind or id than it was sealed for, or was sealed with another data key.
+	ErrTampered = errors.New("the sealed value was changed or belongs to another record")
+	// ErrDestroyed: the data key is gone since Destroy.
+	ErrDestroyed = errors.New("the data key was destroyed")
+)
+
+// A Sealer holds the data key and seals records with it. It may be used
+// concurrently. A sealed value is
+//
+//	 0      1                25                       n-16      n
+//	┌──────┬────────────────┬────────────────────────┬─────────┐
+//	│ 0x01 │ nonce          │ ciphertext             │ tag     │
+//	└──────┴────────────────┴────────────────────────┴─────────┘
+//	  │      └─ XChaCha20-Poly1305 under the data key, random nonce
+//	  └─ version of this format
+//
+// and is bound by its associated data to the record it stands in, lengths
+// being big-endian, so that no two pairs of kind and id give the same bytes:
+//
+//	┌──────┬──────────────────┬──────┬────────────────┬────┐
+//	│ 0x01 │ len(kind) uint32 │ kind │ len(id) uint32 │ id │
+//	└──────┴──────────────────┴──────┴────────────────┴────┘
+//
+// It does not show that a record was replaced by an older value of the same
+// record, or removed: that is the audit log's part.
+type Sealer struct {
+	dir string // where data.key is; "" for a key that is only in memory
+
+	mu        sync.RWMutex // guards what follows
+	key       Secret
+	destroyed bool
+}
+
+const sealVersion = 0x01
+
+// InMemory returns a Sealer with a random data key that is never written.
+func InMemory() *Sealer { return &Sealer{key: suite.Random(KeySize)} }
+
+// Seal encrypts plaintext for the record of that kind and id. After Destroy
+// the result can be opened by nobody.
+func (s *Sealer) Seal(kind, id string, plaintext []byte) []byte {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return append([]byte{sealVersion}, suite.SealAEAD(s.key, plaintext, bind(kind, id))...)
+}
+
+// Open reverses Seal. The error is ErrTampered or ErrDestroyed.
+func (s *Sealer) Open(kind, id string, sealed []byte) ([]byte, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.destroyed {
+		return nil, ErrDestroyed
+	}
+	if len(sealed) == 0 || sealed[0] != sealVersion {
+		return nil, ErrTampered
+	}
+	plain, err := suite.OpenAEAD(s.key, sealed[1:], bind(kind, id))
+	if err != nil {
+		return nil, ErrTampered
+	}
+	return plain, nil
+}
+
+// bind gives the associated data of a record, see Sealer.
+func bind(kind, id string) []byte {
+	b := make([]byte, 0, 1+4+len(kind)+4+len(id))
+	b = append(b, sealVersion)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(kind)))
+	b = append(b, kind...)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(id)))
+	return append(b, id...)
+}
+
+// Destroy makes everything sealed unreadable, for good: it is the first step
+// of a wipe. The data key file is renamed, overwritten with random bytes and
+// removed, then the key in memory is wiped.
+//
+// The rename is the point of no return. When it fails, the error is returned
+// and nothing has changed. A crash, or an error, after it leaves a folder
+// without data key (Exists is false), where the next Create or Open overwrites
+// what is left before anything else. Overwriting reaches the old bytes as far
+// as the file system writes in place; on flash and copy-on-write file systems
+// it is the root key kept elsewhere that protects the rest.
+func (s *Sealer) Destroy() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.destroyed {
+		return nil
+	}
+	var err error
+	if s.dir != "" {
+		doomed := filepath.Join(s.dir, doomedKeyFile)
+		if err := os.Rename(filepath.Join(s.dir, dataKeyFile), doomed); err != nil {
+			return fmt.Errorf("the data key cannot be destroyed, nothing was changed: %w", err)
+		}
+		if err = syncDir(s.dir); err == nil {
+			err = shred(s.dir)
+		}
+	}
+	s.key.Wipe()
+	// Seal cannot fail, and must never seal under a key that is known: from
+	// here it uses one that nobody keeps.
+	s.key = suite.Random(KeySize)
+	s.destroyed = true
+	if err != nil {
+		return fmt.Errorf("the data key is out of use, but %s in %s could not be overwritten and removed; remove it by hand: %w",
+			doomedKeyFile, s.dir, err)
+	}
+	return nil
+}
+
+// String and Format keep the key from being printed with the struct around it.
+func (*Sealer) String() string               { return "seal.Sealer" + redacted }
+func (*Sealer) Format(f fmt.State, _ rune)   { io.WriteString(f, "seal.Sealer"+redacted) }
+func (*Sealer) MarshalText() ([]byte, error) { return []byte("seal.Sealer" + redacted), nil }
