@@ -1,0 +1,308 @@
+// Package certs owns the TLS pair of the module: one it issues itself from a
+// small CA of its own, or one the operator names.
+//
+// The CA's and the pair's private keys are sealed records; the CA certificate
+// is the only thing clients need and is written out by the server.
+package certs
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"softhem/internal/records"
+	"softhem/internal/store"
+	"softhem/internal/suite"
+)
+
+const (
+	kind     store.Kind = "tls"
+	idCA                = "ca"
+	idPair              = "pair"
+	caLife              = 10 * 365 * 24 * time.Hour
+	leafLife            = 90 * 24 * time.Hour
+	renewAt             = 30 * 24 * time.Hour // a self-issued leaf is replaced when less is left
+)
+
+// Config says where the pair comes from.
+type Config struct {
+	Store  store.Store
+	Sealer records.Sealer
+	Names  []string // DNS names and IP addresses of a self-issued certificate
+	// CertFile and KeyFile are PEM files of an own pair. Without them the
+	// module issues itself one.
+	CertFile, KeyFile string
+	Now               func() time.Time // the host's clock
+	Logger            *slog.Logger
+}
+
+// Manager holds the pair in use. Its methods may be called concurrently.
+type Manager struct {
+	cfg     Config
+	current atomic.Pointer[tls.Certificate]
+	caPEM   []byte
+
+	mu   sync.Mutex // one issue or reload at a time
+	ca   issuer
+	pair pairRecord
+}
+
+// issuer is the CA with its key.
+type issuer struct {
+	cert *x509.Certificate
+	key  *suite.P256Key
+}
+
+// caRecord and pairRecord are what is kept, sealed, of the CA and the pair.
+type caRecord struct {
+	Scalar []byte `json:"scalar"`
+	Cert   []byte `json:"cert"` // DER
+}
+
+type pairRecord struct {
+	Scalar []byte   `json:"scalar"`
+	Chain  [][]byte `json:"chain"` // DER, leaf first
+	Names  []string `json:"names"` // what the leaf was asked for
+}
+
+// Open loads the CA and the pair, makes what is missing, and puts the pair to
+// use.
+func Open(ctx context.Context, cfg Config) (*Manager, error) {
+	m := &Manager{cfg: cfg}
+	if err := m.loadCA(ctx); err != nil {
+		return nil, err
+	}
+	if err := m.loadPair(ctx); err != nil {
+		return nil, err
+	}
+	return m, m.Reload(ctx)
+}
+
+// CAPEM is the certificate clients have to trust, or nil with an own pair.
+func (m *Manager) CAPEM() []byte {
+	if m.cfg.CertFile != "" {
+		return nil
+	}
+	return m.caPEM
+}
+
+// GetCertificate serves crypto/tls: every new handshake gets the pair in use
+// at that moment.
+func (m *Manager) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c := m.current.Load()
+	if m.cfg.CertFile == "" && m.cfg.Now().After(c.Leaf.NotAfter.Add(-renewAt)) {
+		if err := m.Reload(context.Background()); err != nil {
+			m.cfg.Logger.Error("the TLS certificate could not be renewed", "error", err)
+		}
+		c = m.current.Load()
+	}
+	return c, nil
+}
+
+// Serial is the serial number of the certificate in use as 16 bytes,
+// big-endian: padded in front when it is shorter, its last bytes when longer.
+func (m *Manager) Serial() []byte {
+	raw := m.current.Load().Leaf.SerialNumber.Bytes()
+	if len(raw) > 16 {
+		return raw[len(raw)-16:]
+	}
+	return append(make([]byte, 16-len(raw)), raw...)
+}
+
+// Request makes a certificate signing request (PEM, PKCS#10) for the module's
+// own TLS key and the given host name.
+func (m *Manager) Request(hostname string) (string, error) {
+	m.mu.Lock()
+	key, err := suite.NewP256Key(m.pair.Scalar)
+	m.mu.Unlock()
+	if err != nil {
+		return "", err
+	}
+	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: hostname}}
+	template.DNSNames, template.IPAddresses = splitNames([]string{hostname})
+	der, err := x509.CreateCertificateRequest(nil, template, key.Signer())
+	if err != nil {
+		return "", err
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), nil
+}
+
+// Reload puts the right pair to use: the operator's files, read again, or the
+// self-issued pair, issued again if its names changed or its end is near. On
+// an error the pair that was in use stays.
+func (m *Manager) Reload(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cfg.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(m.cfg.CertFile, m.cfg.KeyFile)
+		if err != nil {
+			return fmt.Errorf("the TLS pair %s, %s cannot be used: %w", m.cfg.CertFile, m.cfg.KeyFile, err)
+		}
+		m.current.Store(&pair)
+		return nil
+	}
+	if !m.pairFits() {
+		if err := m.issue(ctx); err != nil {
+			return err
+		}
+	}
+	key, err := suite.NewP256Key(m.pair.Scalar)
+	if err != nil {
+		return err
+	}
+	leaf, err := x509.ParseCertificate(m.pair.Chain[0])
+	if err != nil {
+		return err
+	}
+	m.current.Store(&tls.Certificate{Certificate: m.pair.Chain, PrivateKey: key.Signer(), Leaf: leaf})
+	return nil
+}
+
+func (m *Manager) pairFits() bool {
+	if len(m.pair.Chain) == 0 || !slices.Equal(m.pair.Names, m.cfg.Names) {
+		return false
+	}
+	leaf, err := x509.ParseCertificate(m.pair.Chain[0])
+	now := m.cfg.Now()
+	return err == nil && leaf.CheckSignatureFrom(m.ca.cert) == nil &&
+		now.After(leaf.NotBefore) && now.Before(leaf.NotAfter.Add(-renewAt))
+}
+
+// issue makes a new leaf for the module's TLS key and keeps it. A crash here
+// leaves the old record, or the new one.
+func (m *Manager) issue(ctx context.Context) error {
+	key, err := suite.NewP256Key(m.pair.Scalar)
+	if err != nil {
+		return err
+	}
+	now := m.cfg.Now()
+	template := &x509.Certificate{
+		SerialNumber: newSerial(),
+		Subject:      pkix.Name{CommonName: "SoftHEM"},
+		NotBefore:    now.Add(-time.Hour),
+		NotAfter:     now.Add(leafLife),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	template.DNSNames, template.IPAddresses = splitNames(m.cfg.Names)
+	der, err := x509.CreateCertificate(nil, template, m.ca.cert, key.Signer().Public(), m.ca.key.Signer())
+	if err != nil {
+		return fmt.Errorf("issue the TLS certificate: %w", err)
+	}
+	next := pairRecord{Scalar: m.pair.Scalar, Chain: [][]byte{der}, Names: m.cfg.Names}
+	err = m.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		return records.Save(ctx, tx, m.cfg.Sealer, kind, idPair, next)
+	})
+	if err != nil {
+		return fmt.Errorf("keep the TLS certificate: %w", err)
+	}
+	m.pair = next
+	return nil
+}
+
+// loadCA loads the module's CA, or makes and keeps one on first start.
+func (m *Manager) loadCA(ctx context.Context) error {
+	rec, err := load[caRecord](ctx, m, idCA)
+	if errors.Is(err, store.ErrNotFound) {
+		rec, err = m.createCA(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if m.ca.key, err = suite.NewP256Key(rec.Scalar); err != nil {
+		return err
+	}
+	if m.ca.cert, err = x509.ParseCertificate(rec.Cert); err != nil {
+		return err
+	}
+	m.caPEM = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: rec.Cert})
+	return nil
+}
+
+func (m *Manager) createCA(ctx context.Context) (caRecord, error) {
+	key, scalar := newP256()
+	now := m.cfg.Now()
+	template := &x509.Certificate{
+		SerialNumber:          newSerial(),
+		Subject:               pkix.Name{CommonName: fmt.Sprintf("SoftHEM CA %x", key.KeyID()[:4])},
+		SubjectKeyId:          key.KeyID(),
+		NotBefore:             now.Add(-time.Hour),
+		NotAfter:              now.Add(caLife),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		MaxPathLenZero:        true,
+		KeyUsage:              x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(nil, template, template, key.Signer().Public(), key.Signer())
+	if err != nil {
+		return caRecord{}, fmt.Errorf("make the CA: %w", err)
+	}
+	rec := caRecord{Scalar: scalar, Cert: der}
+	return rec, m.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		return records.Save(ctx, tx, m.cfg.Sealer, kind, idCA, rec)
+	})
+}
+
+// loadPair loads the module's TLS key and leaf. Without a record there is a
+// new key and no leaf yet; Reload issues one and keeps both.
+func (m *Manager) loadPair(ctx context.Context) error {
+	rec, err := load[pairRecord](ctx, m, idPair)
+	if errors.Is(err, store.ErrNotFound) {
+		_, scalar := newP256()
+		rec = pairRecord{Scalar: scalar}
+		err = m.cfg.Store.Update(ctx, func(tx store.Tx) error {
+			return records.Save(ctx, tx, m.cfg.Sealer, kind, idPair, rec)
+		})
+	}
+	m.pair = rec
+	return err
+}
+
+func load[T any](ctx context.Context, m *Manager, id string) (rec T, err error) {
+	err = m.cfg.Store.View(ctx, func(r store.Reader) error {
+		rec, err = records.Load[T](ctx, r, m.cfg.Sealer, kind, id)
+		return err
+	})
+	return rec, err
+}
+
+// newP256 makes a key; a random scalar outside [1, n-1] has odds of 2^-32.
+func newP256() (*suite.P256Key, []byte) {
+	for {
+		scalar := suite.Random(suite.P256ScalarSize)
+		if key, err := suite.NewP256Key(scalar); err == nil {
+			return key, scalar
+		}
+	}
+}
+
+// newSerial is 16 random bytes with the top bit clear, so that the DER integer
+// is positive and 16 bytes long too.
+func newSerial() *big.Int {
+	b := suite.Random(16)
+	b[0] = b[0]&0x7f | 0x40
+	return new(big.Int).SetBytes(b)
+}
+
+func splitNames(names []string) (dns []string, ips []net.IP) {
+	for _, n := range names {
+		if ip := net.ParseIP(n); ip != nil {
+			ips = append(ips, ip)
+		} else {
+			dns = append(dns, n)
+		}
+	}
+	return dns, ips
+}

@@ -1,0 +1,216 @@
+package module
+
+import (
+	"context"
+	"net/netip"
+
+	"softhem/api"
+	"softhem/internal/audit"
+	"softhem/internal/session"
+)
+
+// An Op is an operation of the module, one for each method and path of the
+// protocol.
+type Op int
+
+const (
+	OpChallenge Op = iota
+	OpLogin
+	OpInitChallenge
+	OpInit
+	OpVersion
+	OpStatus
+	OpCheckinStart
+	OpCheckinFinish
+	OpConfigGet
+	OpReboot
+	OpShutdown
+	OpLoggerKey
+	OpLoggerList
+	OpLoggerGet
+	opCount
+)
+
+// A Rule says who may run an operation, and when. The zero Rule is open to
+// everybody in any state.
+type Rule struct {
+	TLSLogin bool     // 418 over plain HTTP from another host, when the module requires TLS for logins
+	Clock    clockUse // 403 without a clock
+	Fresh    bool     // 406 on an initialised module
+	Inited   bool     // 409 on a fresh one
+	Healthy  bool     // 409 in a fail state
+	Token    tokenUse // 401 without one
+	Scopes   []string // 403 unless the token satisfies one of them; nil: any
+	Damped   bool     // held back and counted as a login
+}
+
+type (
+	clockUse int
+	tokenUse int
+)
+
+const (
+	clockUnused  clockUse = iota
+	clockTrusted          // needed when the trusted-time option is on
+	clockAlways
+)
+
+const (
+	tokenOptional    tokenUse = iota // open to all, but a bad token is refused
+	tokenUnlessFresh                 // required once the module is initialised
+	tokenRequired
+)
+
+// ruleOf is the table of who may do what. Every operation is here, and nothing
+// runs without having passed its row.
+func ruleOf(op Op) Rule {
+	switch op {
+	case OpChallenge:
+		return Rule{TLSLogin: true, Clock: clockTrusted, Inited: true, Healthy: true}
+	case OpLogin:
+		return Rule{TLSLogin: true, Clock: clockTrusted, Inited: true, Healthy: true, Damped: true}
+	case OpInitChallenge:
+		return Rule{TLSLogin: true, Clock: clockAlways, Fresh: true, Healthy: true}
+	case OpInit:
+		return Rule{TLSLogin: true, Clock: clockAlways, Fresh: true, Healthy: true}
+	case OpVersion, OpStatus, OpCheckinStart, OpCheckinFinish:
+		return Rule{}
+	case OpConfigGet:
+		return Rule{Inited: true, Token: tokenRequired,
+			Scopes: []string{api.ScopeSystemConfig, api.ScopeLoggerGet, api.ScopeExtPair}}
+	case OpReboot:
+		return Rule{Token: tokenUnlessFresh,
+			Scopes: []string{api.ScopeSystemConfig, api.ScopeSystemUpgrade, api.ScopeSystemShutdown}}
+	case OpShutdown:
+		return Rule{Token: tokenRequired,
+			Scopes: []string{api.ScopeSystemConfig, api.ScopeSystemShutdown}}
+	case OpLoggerKey, OpLoggerList, OpLoggerGet:
+		return Rule{Inited: true, Token: tokenRequired, Scopes: []string{api.ScopeLoggerGet}}
+	}
+	panic("module: operation without a rule")
+}
+
+// rules is the table in the order of the operations, made once per module.
+func rules() []Rule {
+	all := make([]Rule, opCount)
+	for op := range all {
+		all[op] = ruleOf(Op(op))
+	}
+	return all
+}
+
+// A Caller is who sends a request, as far as the transport can tell.
+type Caller struct {
+	Addr   netip.Addr // where the request came from, behind trusted proxies the address they name
+	TLS    bool
+	Host   string // the request's Host without its port
+	Bearer string // the bearer token
+	// HasBearer: there is an Authorization header with a bearer token, even
+	// an empty one. A token that is present has to be valid everywhere.
+	HasBearer bool
+}
+
+// A Pass is the permission to run one operation once, for one caller. There is
+// no other way to an operation than through [Module.Enter], which makes it.
+type Pass struct {
+	op     Op
+	caller Caller
+	state  *state           // the module as it was when the caller entered
+	claims *api.TokenClaims // nil without a token
+	place  *session.Place   // of a damped operation
+	now    int64            // the module's clock when the caller entered
+}
+
+// Enter decides whether caller may run op: the token is valid or absent, the
+// transport will do, the module is in the right state, and the token opens
+// this operation. Its error is what the caller is to be told. The order of the
+// checks is the protocol's.
+//
+// After a nil error, [Pass.Leave] must be called before the answer goes out.
+func (m *Module) Enter(ctx context.Context, op Op, caller Caller) (*Pass, error) {
+	st := m.state.Load()
+	now, clockSet := m.now(st)
+	rule := &m.rules[op]
+	p := &Pass{op: op, caller: caller, state: st, now: now}
+
+	if caller.HasBearer {
+		claims, err := st.boot.OpenToken(caller.Bearer, st, now)
+		if err != nil {
+			m.log.DebugContext(ctx, "bearer token refused", "cause", err, "address", caller.Addr)
+			return nil, api.ErrUnauthorized
+		}
+		p.claims = &claims
+	}
+	if rule.TLSLogin && m.cfg.RequireTLSLogin && !caller.TLS && !caller.Addr.Unmap().IsLoopback() {
+		return nil, api.ErrTLSRequired.Because("logins over plain HTTP are taken from this host only")
+	}
+	switch {
+	case rule.Clock == clockAlways && !clockSet, rule.Clock == clockTrusted && !clockSet && st.config.TrustedTS:
+		return nil, api.ErrForbidden.Because("clock not set, check in first")
+	case rule.Healthy && st.fls() != 0:
+		return nil, api.ErrConflict.Becausef("fail state %02x", st.fls())
+	case rule.Fresh && st.config.Inited:
+		return nil, api.ErrNotAcceptable.Because("already initialised")
+	case rule.Inited && !st.config.Inited:
+		return nil, api.ErrConflict.Because("not initialised")
+	}
+	if err := m.authorise(ctx, p, rule); err != nil {
+		return nil, err
+	}
+	if rule.Damped {
+		place, err := m.damper.Enter(caller.Addr)
+		if err != nil {
+			return nil, err
+		}
+		p.place = place
+	}
+	return p, nil
+}
+
+// authorise checks that there is a token if there has to be one, and that its
+// scope opens the operation.
+func (m *Module) authorise(ctx context.Context, p *Pass, rule *Rule) error {
+	open := rule.Token == tokenOptional || rule.Token == tokenUnlessFresh && !p.state.config.Inited
+	if open {
+		return nil
+	}
+	if p.claims == nil {
+		return api.ErrUnauthorized
+	}
+	if rule.Scopes == nil {
+		return nil
+	}
+	for _, required := range rule.Scopes {
+		if api.ScopeSatisfies(p.claims.Scope, required) {
+			return nil
+		}
+	}
+	if err := m.append(ctx, audit.Record{Type: audit.FailedScopeCheck, Result: audit.Failed, Who: p.who()}); err != nil {
+		return err
+	}
+	return api.ErrForbidden.Becausef("the token's scope does not open this; it takes %s", rule.Scopes[0])
+}
+
+// Leave ends the pass: the answer of a damped operation is held back until it
+// is due. Its error means that the caller has gone.
+func (p *Pass) Leave(ctx context.Context) error {
+	if p.place == nil {
+		return nil
+	}
+	return p.place.Wait(ctx)
+}
+
+// who is the caller as the audit log names it.
+func (p *Pass) who() string {
+	if p.claims == nil {
+		return ""
+	}
+	return string(p.claims.Sub)
+}
+
+// must guards the door from the inside: a pass for one operation opens no other.
+func (p *Pass) must(op Op) {
+	if p.op != op {
+		panic("module: a pass was used for another operation")
+	}
+}

@@ -1,0 +1,157 @@
+package module
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"softhem/api"
+	"softhem/internal/audit"
+	"softhem/internal/build"
+	"softhem/internal/session"
+	"softhem/internal/suite"
+)
+
+// CheckinStart is the first leg of a check-in: what the module tells its
+// backend.
+func (m *Module) CheckinStart(p *Pass) (api.Check, error) {
+	p.must(OpCheckinStart)
+	if len(m.cfg.TrustedBackends) == 0 {
+		return api.Check{}, api.ErrNotAcceptable.Because("no trusted backend is configured")
+	}
+	st, backend := p.state, m.cfg.TrustedBackends[0]
+	nonce := st.boot.NewNonce(session.PurposeCheckin(), nil, p.now)
+	claims := api.CheckClaims{
+		JTI: api.EncodeBase64(nonce[:]),
+		Iss: st.boot.SPK(),
+		QID: api.EncodeBase64(checkinQID(st.config.InstanceID, nonce)),
+		Aud: api.EncodeBase64(backend),
+		FWS: build.Firmware().Signature,
+		BLS: build.Runtime().Signature,
+		CSN: api.EncodeBase64(m.cfg.TLSSerial()),
+	}
+	if m.cfg.Profile == PPA {
+		claims.UIS = consoleHash()
+	}
+	secret, err := st.boot.Key().Shared(backend)
+	if err != nil {
+		return api.Check{}, fmt.Errorf("the key of the trusted backend: %w", err)
+	}
+	defer clear(secret)
+	token, err := session.SignEJWT(secret, claims)
+	return api.Check{Check: token}, err
+}
+
+// checkinQID names the module to a backend that knows the instance id, and to
+// nobody else: HMAC-SHA256(instance id, nonce). A fresh module has 16 zero
+// bytes for an instance id.
+func checkinQID(instance [16]byte, nonce session.Nonce) []byte {
+	return suite.HMACSHA256(instance[:], nonce[:])
+}
+
+// checkinActions are the orders an owner can give through a backend.
+const checkinActions = "LWRBU"
+
+// checkinStatus reads the status of a backend's answer: "OK", an action
+// letter, or "???". Only who was told the instance id can have made an action.
+func checkinStatus(instance [16]byte, nonce session.Nonce, status []byte) string {
+	qid := checkinQID(instance, nonce)
+	if suite.Equal(status, suite.HMACSHA256(qid, []byte("OK"))) {
+		return "OK"
+	}
+	for _, letter := range []byte(checkinActions) {
+		if suite.Equal(status, suite.HMACSHA256(instance[:], []byte{letter}, nonce[:])) {
+			return string(letter)
+		}
+	}
+	return checkinUnknown
+}
+
+// checkinUnknown: the time was taken, the status was not understood, nothing
+// was done.
+const checkinUnknown = "???"
+
+type checkedClaims struct {
+	proofClaims `json:",inline"`
+	Iat         *int64 `json:"iat"`
+	Status      string `json:"status"`
+}
+
+// CheckinFinish is the last leg: it believes a trusted backend's time.
+func (m *Module) CheckinFinish(ctx context.Context, p *Pass, req api.Checked) (api.CheckinResult, error) {
+	p.must(OpCheckinFinish)
+	if len(m.cfg.TrustedBackends) == 0 {
+		return api.CheckinResult{}, api.ErrNotAcceptable.Because("no trusted backend is configured")
+	}
+	if req.Checked == "" {
+		return api.CheckinResult{}, api.ErrBadRequest.Because("checked is missing")
+	}
+	c, nonce, err := m.checkChecked(p, req.Checked)
+	if err != nil {
+		m.log.InfoContext(ctx, "check-in refused", "cause", err, "address", p.caller.Addr)
+		return api.CheckinResult{}, api.ErrUnauthorized
+	}
+	if err := m.setClock(ctx, p, *c.Iat); err != nil {
+		return api.CheckinResult{}, err
+	}
+	status := checkinUnknown
+	if raw, err := api.DecodeBase64(c.Status); err == nil {
+		status = checkinStatus(p.state.config.InstanceID, nonce, raw)
+	}
+	if status != "OK" {
+		// Orders are recognised and not carried out in this version, so the
+		// owner is not told that they were.
+		m.log.WarnContext(ctx, "check-in brought a status that is not acted upon", "status", status)
+		status = checkinUnknown
+	}
+	return api.CheckinResult{Status: status}, nil
+}
+
+func (m *Module) checkChecked(p *Pass, token string) (c checkedClaims, nonce session.Nonce, err error) {
+	issuer, err := session.OpenEJWT(p.state.boot.Key(), token, &c)
+	if err != nil {
+		return c, nonce, err
+	}
+	// The issuer is looked up before the nonce is used: anybody can make a MAC
+	// that holds, and only a trusted backend may burn a check-in.
+	trusted := false
+	for _, backend := range m.cfg.TrustedBackends {
+		trusted = suite.Equal(issuer[:], backend) || trusted
+	}
+	if !trusted {
+		return c, nonce, errProof("iss is no trusted backend")
+	}
+	if err := m.useProof(p, session.PurposeCheckin(), c.proofClaims); err != nil {
+		return c, nonce, err
+	}
+	if c.Iat == nil || *c.Iat <= 0 {
+		return c, nonce, errProof("iat is missing")
+	}
+	raw, _ := session.Decode32(c.JTI) // useProof decoded it
+	return c, session.Nonce(raw), nil
+}
+
+// setClock takes a backend's time, if the clock is one that is set by
+// check-in. A step back ends all nonces and tokens.
+func (m *Module) setClock(ctx context.Context, p *Pass, unix int64) error {
+	trusted := p.state.config.TrustedTS
+	if !trusted && p.state.config.Inited {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.audit.Broken(); err != nil {
+		return m.refusal(err) // no record, no new time
+	}
+	old, changed, steppedBack := m.clock.setTo(unix, trusted)
+	if !changed {
+		return nil
+	}
+	if steppedBack {
+		m.renewBoot()
+	} else {
+		m.audit.ClockSet()
+	}
+	arg := binary.LittleEndian.AppendUint32(nil, uint32(old))
+	return m.append(ctx, audit.Record{Type: audit.RTCSet, Arg: arg})
+}

@@ -1,0 +1,116 @@
+package module
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A ClockSource says where the module's clock (RTC) comes from.
+type ClockSource int
+
+const (
+	ClockSystem  ClockSource = iota // the host's clock, set from boot on
+	ClockCheckin                    // unset after every boot until a check-in sets it
+)
+
+// backwardsGrace is how far, in seconds, time may be behind the clock without
+// anything happening: a check-in leaves the clock alone, a host's clock is
+// waited for. Anything larger is a step back.
+const backwardsGrace = 60
+
+// clock is the module's RTC. It never runs backwards by itself; a step back is
+// reported, because nonces and tokens that ended would come to life again.
+type clock struct {
+	host   func() time.Time
+	source ClockSource
+
+	mu    sync.Mutex // guards setting; readers take anchor
+	boot  time.Time  // host time at boot
+	base  int64      // module time at boot while unset: continues from the audit log
+	set   atomic.Pointer[anchor]
+	floor atomic.Int64 // the latest second handed out from the host's clock
+}
+
+// anchor ties module time to host time. The difference of host times is
+// monotonic where the host's clock is time.Now.
+type anchor struct {
+	unix int64
+	at   time.Time
+}
+
+func (a *anchor) now(host time.Time) int64 { return a.unix + int64(host.Sub(a.at)/time.Second) }
+
+// start begins a boot: an unset clock continues from last.
+func (c *clock) start(last int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.boot, c.base = c.host(), last
+	c.set.Store(nil)
+}
+
+// now is the module's time in Unix seconds, whether it is set, and whether it
+// was found to have stepped back. trusted is the trusted-time option.
+func (c *clock) now(trusted bool) (unix int64, set, steppedBack bool) {
+	host := c.host()
+	if c.source == ClockCheckin {
+		if a := c.set.Load(); a != nil {
+			return a.now(host), true, false
+		}
+		if trusted {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return c.base + int64(host.Sub(c.boot)/time.Second), false, false
+		}
+	}
+	unix = host.Unix()
+	for {
+		floor := c.floor.Load()
+		switch {
+		case unix == floor:
+			return unix, true, false
+		case unix > floor:
+			if c.floor.CompareAndSwap(floor, unix) {
+				return unix, true, false
+			}
+		case floor-unix <= backwardsGrace:
+			return floor, true, false
+		default:
+			if c.floor.CompareAndSwap(floor, unix) {
+				return unix, true, true
+			}
+		}
+	}
+}
+
+// peek is now for the audit log: it changes nothing and reports no step back,
+// because the log asks while it holds its own lock.
+func (c *clock) peek(trusted bool) int64 {
+	if c.source == ClockCheckin {
+		unix, _, _ := c.now(trusted)
+		return unix
+	}
+	unix := c.host().Unix()
+	if floor := c.floor.Load(); floor > unix && floor-unix <= backwardsGrace {
+		return floor
+	}
+	return unix
+}
+
+// setTo sets the clock of source ClockCheckin to unix. It tells whether the
+// clock changed at all, and whether that was a step back. old is the time
+// before.
+func (c *clock) setTo(unix int64, trusted bool) (old int64, changed, steppedBack bool) {
+	old, wasSet, _ := c.now(trusted)
+	if c.source != ClockCheckin {
+		return old, false, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	behind := old - unix
+	if wasSet && c.set.Load() != nil && behind >= 0 && behind <= backwardsGrace {
+		return old, false, false
+	}
+	c.set.Store(&anchor{unix: unix, at: c.host()})
+	return old, true, behind > backwardsGrace
+}

@@ -1,0 +1,230 @@
+// Package module is the HEM itself and the door to it: every operation is
+// entered through [Module.Enter], which authorises, and is acted and audited in
+// one call after that. Nothing reaches the store, the keys or the log around
+// it.
+//
+// A Module has no globals; one process may hold many.
+package module
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"softhem/api"
+	"softhem/internal/audit"
+	"softhem/internal/build"
+	"softhem/internal/records"
+	"softhem/internal/session"
+	"softhem/internal/store"
+	"softhem/internal/suite"
+)
+
+// A Profile is the form factor a module shows.
+type Profile string
+
+const (
+	PPA Profile = "PPA" // USB stick: storage, log files, local upgrade
+	EPA Profile = "EPA" // rack unit: without them
+)
+
+// Config is what a module is made of. Fields without a default are required.
+type Config struct {
+	Store  store.Store
+	Sealer records.Sealer
+	// AuditDir is the folder of the log files; empty keeps the log in memory.
+	AuditDir string
+	// AuditDurability says when a record counts as written.
+	AuditDurability audit.Durability
+
+	// HostClock is the host's time; ClockSource says whether it is the
+	// module's too.
+	HostClock   func() time.Time
+	ClockSource ClockSource
+	Profile     Profile
+	// Diag marks the version of a diagnostic build.
+	Diag bool
+
+	// TrustedBackends are X25519 public keys, 32 bytes each, of backends whose
+	// check-in is believed. The first is whom a check-in is for.
+	TrustedBackends [][]byte
+
+	// MaxTokenTTL shortens what a login may ask for.
+	MaxTokenTTL time.Duration
+	// Damping slows logins down.
+	Damping session.Damping
+	// RequireTLSLogin takes logins over plain HTTP from loopback only.
+	RequireTLSLogin bool
+
+	// TLSRequest makes a certificate request for the module's TLS key;
+	// TLSSerial is the 16-byte serial of the certificate in use.
+	TLSRequest func(hostname string) (string, error)
+	TLSSerial  func() []byte
+	// HTTPSUp tells whether the HTTPS listener is up.
+	HTTPSUp func() bool
+
+	// Rand is where the identity comes from; crypto/rand but in tests.
+	Rand   io.Reader
+	Logger *slog.Logger
+}
+
+// Module is a running HEM. Its methods may be called concurrently.
+type Module struct {
+	cfg    Config
+	log    *slog.Logger
+	audit  *audit.Log
+	clock  clock
+	damper *session.Damper
+	rules  []Rule
+
+	thermometer thermometer
+
+	state atomic.Pointer[state]
+	mu    sync.Mutex // one change of state at a time, from reading state to storing it
+}
+
+// New opens the module's state, makes what a first start lacks, and boots.
+func New(ctx context.Context, cfg Config) (*Module, error) {
+	m := &Module{
+		cfg: cfg, log: cfg.Logger,
+		clock:  clock{host: cfg.HostClock, source: cfg.ClockSource},
+		damper: session.NewDamper(cfg.Damping),
+		rules:  rules(),
+	}
+	st, err := m.loadState(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m.audit, err = audit.Open(ctx, audit.Config{
+		Dir: cfg.AuditDir, Store: cfg.Store, Sign: st.identity.signing.Sign,
+		Product: build.Product(), Durability: cfg.AuditDurability, Logger: cfg.Logger,
+		Now: func() int64 { return m.clock.peek(m.state.Load().config.TrustedTS) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := m.bootWith(ctx, st); err != nil {
+		return nil, errors.Join(err, m.audit.Close(ctx))
+	}
+	return m, nil
+}
+
+// bootWith starts a boot: new secrets, clock per its source, healthy until the
+// self-test says otherwise, a new log file. The state is in place before the
+// log file is begun because the log asks for the time.
+func (m *Module) bootWith(ctx context.Context, old *state) error {
+	st := *old
+	st.boot = session.NewBoot()
+	st.bootedAt = time.Now()
+	st.fail = new(atomic.Uint32)
+	m.clock.start(m.audit.LastTime())
+	m.state.Store(&st)
+	if err := m.audit.StartBoot(ctx); err != nil {
+		return fmt.Errorf("the audit log cannot be begun: %w", err)
+	}
+	return m.selfTest(ctx, &st)
+}
+
+// FLS bits: why a module refuses to work until it is rebooted.
+const flsKnownAnswer = 0x01
+
+// selfTest runs the known answers and records the result.
+func (m *Module) selfTest(ctx context.Context, st *state) error {
+	rec := audit.Record{Type: audit.SelftestPassed}
+	if err := suite.SelfTest(); err != nil {
+		m.log.Error("the self-test failed; the module will not work", "error", err)
+		st.fail.Store(st.fail.Load() | flsKnownAnswer)
+		rec = audit.Record{Type: audit.NonSecureState, Result: audit.Failed}
+	}
+	return m.audit.Append(ctx, rec)
+}
+
+// Close ends the module: what runs is recorded, the log is flushed.
+func (m *Module) Close(ctx context.Context) error { return m.audit.Close(ctx) }
+
+// Ready tells why the module cannot do its work now, or nil.
+func (m *Module) Ready() error {
+	if err := m.audit.Broken(); err != nil {
+		return err
+	}
+	if fls := m.state.Load().fls(); fls != 0 {
+		return fmt.Errorf("fail state %02x", fls)
+	}
+	return nil
+}
+
+// FailState is the latched fail state, a bit mask; 0 is healthy.
+func (m *Module) FailState() uint32 { return m.state.Load().fls() }
+
+// EID is the module's identity key as it goes out, base64.
+func (m *Module) EID() string { return m.state.Load().identity.eid }
+
+// Inited tells whether the module has been personalised.
+func (m *Module) Inited() bool { return m.state.Load().config.Inited }
+
+// AllowsOrigin tells whether a web page of this origin may use the module.
+func (m *Module) AllowsOrigin(origin string) bool {
+	return originAllowed(m.state.Load().config.Origin, origin)
+}
+
+// Profile is the form factor.
+func (m *Module) Profile() Profile { return m.cfg.Profile }
+
+// WaitingLogins is how many logins are being held back.
+func (m *Module) WaitingLogins() int { return m.damper.Waiting() }
+
+// now is the module's clock. A host clock that stepped back ends all nonces
+// and tokens, so that none which ended comes back to life.
+func (m *Module) now(st *state) (unix int64, set bool) {
+	unix, set, steppedBack := m.clock.now(st.config.TrustedTS)
+	if steppedBack {
+		m.log.Warn("the host's clock was set back; all tokens and challenges end", "now", unix)
+		m.renewBoot()
+	}
+	return unix, set
+}
+
+// renewBoot replaces the secrets of the boot while it goes on.
+func (m *Module) renewBoot() {
+	for {
+		old := m.state.Load()
+		st := *old
+		st.boot = old.boot.Renewed()
+		if m.state.CompareAndSwap(old, &st) {
+			m.audit.ClockSet()
+			return
+		}
+	}
+}
+
+// append records what was done without a change of state. It returns when the
+// record is as durable as the configuration asks; no answer may leave before.
+func (m *Module) append(ctx context.Context, recs ...audit.Record) error {
+	return m.refusal(m.audit.Append(ctx, recs...))
+}
+
+// commit makes a change and its records one: both happen or neither. An
+// *api.Error from change is handed through.
+func (m *Module) commit(ctx context.Context, change func(context.Context, store.Tx) ([]audit.Record, error)) error {
+	return m.refusal(m.audit.Commit(ctx, change))
+}
+
+// refusal turns a failure to record or to store into what the caller is told.
+func (m *Module) refusal(err error) error {
+	var told *api.Error
+	switch {
+	case err == nil, errors.As(err, &told):
+		return err
+	case errors.Is(err, audit.ErrBroken):
+		return api.ErrConflict.Because("the audit log cannot be written")
+	case errors.Is(err, store.ErrFull), errors.Is(err, audit.ErrFull):
+		m.log.Error("no space left; operations are refused until there is", "error", err)
+		return api.ErrConflict.Because("no space left on the module")
+	}
+	return err
+}
