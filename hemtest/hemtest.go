@@ -1,0 +1,254 @@
+// Package hemtest runs a HEM inside a test: a real module behind real TLS on
+// loopback, with nothing left behind.
+//
+//	func TestMine(t *testing.T) {
+//		module := hemtest.New(t, nil)
+//		client := module.Client()
+//		…
+//	}
+//
+// The module is the one `hem serve` runs. What differs is what a test wants:
+// its state is in memory, its identity is a function of a seed, and logins are
+// not slowed down. It works in tests only.
+package hemtest
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"softhem/api"
+	"softhem/hem"
+	"softhem/internal/module"
+	"softhem/internal/server"
+	"softhem/internal/session"
+)
+
+// Options says how the module differs from the usual one. The zero value is
+// the usual one: personalised, clock set, form factor PPA, state in memory,
+// logins not slowed down.
+type Options struct {
+	// Seed decides the module's identity: same seed, same identity and keys.
+	// Modules without one all have the same; give seeds to tell modules apart.
+	// A seed not used before in this process costs about a second, for the
+	// derivation of its personas' keys.
+	Seed string
+
+	// Fresh leaves the module without its personalisation.
+	Fresh bool
+
+	// Clock is the host's clock; nil is time.Now. It may be set forward at
+	// any time; setting it back by more than a minute ends all tokens.
+	Clock func() time.Time
+
+	// ClockUnset makes the module wait for a check-in to know the time, as
+	// hardware does. Logins are refused before it.
+	ClockUnset bool
+
+	// Profile is the form factor, "PPA" or "EPA".
+	Profile string
+
+	// Damping slows logins down as a module in use does: half a second, and
+	// more after failures.
+	Damping bool
+
+	// TrustedBackends are X25519 public keys, 32 bytes each, of backends whose
+	// check-in is believed.
+	TrustedBackends [][]byte
+
+	// DataDir keeps the state in a folder, so that a second New on it, after
+	// Close, continues the first. It must not be readable by others.
+	DataDir string
+
+	// Origin is the CORS allow-list the module is personalised with; "*" when
+	// empty.
+	Origin string
+
+	// UserPassphrase and MasterPassphrase are "user" and "master" when empty.
+	UserPassphrase, MasterPassphrase string
+
+	// Logger gets the operator's log; nil drops it.
+	Logger *slog.Logger
+}
+
+// Module is a running module.
+type Module struct {
+	URL     string // https://127.0.0.1:port
+	HTTPURL string // the same over plain HTTP
+	CACert  []byte // PEM, what a client has to trust
+	CAFile  string // a file with CACert
+	EID     string // identity, base64
+
+	User, UserPassphrase string // name and passphrase of the local user
+	MasterPassphrase     string
+
+	t      testing.TB
+	origin string
+	server *server.Server
+	stop   sync.Once
+}
+
+// New starts a module and ends it with the test. nil options are valid.
+func New(t testing.TB, opts *Options) *Module {
+	t.Helper()
+	if !testing.Testing() {
+		panic("hemtest: this module is for tests; run hem serve for a real one")
+	}
+	if opts == nil {
+		opts = &Options{}
+	}
+	ctx := context.Background()
+	s, err := server.Start(ctx, config(opts))
+	if err != nil {
+		t.Fatalf("hemtest: the module did not start: %v", err)
+	}
+	addrs := s.Addresses()
+	m := &Module{
+		URL: "https://" + addrs.HTTPS, HTTPURL: "http://" + addrs.HTTP,
+		CAFile: s.CAFile(), EID: s.Module().EID(),
+		User: "hemtest", UserPassphrase: or(opts.UserPassphrase, "user"),
+		MasterPassphrase: or(opts.MasterPassphrase, "master"),
+		t:                t, server: s, origin: or(opts.Origin, "*"),
+	}
+	t.Cleanup(m.Close)
+	if m.CACert, err = os.ReadFile(m.CAFile); err != nil {
+		t.Fatalf("hemtest: %v", err)
+	}
+	if !opts.Fresh && !s.Module().Inited() {
+		if opts.ClockUnset {
+			t.Fatal("hemtest: a module whose clock is not set cannot be personalised; set Fresh too, and check in")
+		}
+		if _, err := m.Personalise(); err != nil {
+			t.Fatalf("hemtest: personalise: %v", err)
+		}
+	}
+	return m
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+func config(opts *Options) server.Config {
+	cfg := server.DefaultConfig()
+	cfg.HTTPAddr, cfg.HTTPSAddr = "127.0.0.1:0", "127.0.0.1:0"
+	cfg.DataDir, cfg.Memory = opts.DataDir, opts.DataDir == ""
+	cfg.Seed = []byte("hemtest " + opts.Seed)
+	cfg.TrustedBackends = opts.TrustedBackends
+	if opts.Clock != nil {
+		cfg.HostClock = opts.Clock
+	}
+	if opts.ClockUnset {
+		cfg.ClockSource = module.ClockCheckin
+	}
+	if opts.Profile != "" {
+		cfg.Profile = module.Profile(opts.Profile)
+	}
+	if !opts.Damping {
+		cfg.Damping = session.Damping{}
+	}
+	if opts.Logger != nil {
+		cfg.Logger = opts.Logger
+	}
+	return cfg
+}
+
+// Personalise sets a fresh module up with the passphrases of m: CORS and key
+// search open, check-ins trusted.
+func (m *Module) Personalise() (*api.InitAnswer, error) {
+	client, err := hem.New(hem.Config{URL: m.URL, CACert: m.CACert})
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	user, master, err := personas(m.UserPassphrase, m.MasterPassphrase, m.EID)
+	if err != nil {
+		return nil, err
+	}
+	return client.Init(context.Background(), hem.InitParams{
+		UserKey: user, MasterKey: master,
+		Config: api.InitConfig{
+			User: m.User, Hostname: "localhost", Origin: m.origin,
+			TrustedTS: true, TrustedBackend: true, AllowKeySearch: true,
+		},
+	})
+}
+
+// derived remembers the keys of personas within the process: they depend on
+// passphrase and identity alone, and each costs 600 000 rounds.
+var derived sync.Map // of passphrase and eid to func() (*hem.PersonaKey, error)
+
+func personas(user, master, eid string) (u, m *hem.PersonaKey, err error) {
+	key := func(passphrase string) (*hem.PersonaKey, error) {
+		once, _ := derived.LoadOrStore(passphrase+"\x00"+eid, sync.OnceValues(func() (*hem.PersonaKey, error) {
+			return hem.DeriveKey([]byte(passphrase), eid)
+		}))
+		return once.(func() (*hem.PersonaKey, error))()
+	}
+	var wg sync.WaitGroup
+	var errMaster error
+	wg.Go(func() { m, errMaster = key(master) })
+	u, err = key(user)
+	wg.Wait()
+	if err == nil {
+		err = errMaster
+	}
+	return u, m, err
+}
+
+// Client is a client of the local user, with the user's key at hand: no
+// derivation is waited for.
+func (m *Module) Client() *hem.Client { return m.ClientOf(api.RoleUser) }
+
+// ClientOf is a client of either persona.
+func (m *Module) ClientOf(role api.Role) *hem.Client {
+	m.t.Helper()
+	user, master, err := personas(m.UserPassphrase, m.MasterPassphrase, m.EID)
+	if err != nil {
+		m.t.Fatalf("hemtest: %v", err)
+	}
+	cfg := hem.Config{URL: m.URL, CACert: m.CACert, Role: role, Key: user}
+	if role == api.RoleMaster {
+		cfg.Key = master
+	}
+	client, err := hem.New(cfg)
+	if err != nil {
+		m.t.Fatalf("hemtest: %v", err)
+	}
+	m.t.Cleanup(client.Close)
+	return client
+}
+
+// HTTPClient is a plain HTTP client that trusts the module's certificate.
+func (m *Module) HTTPClient() *http.Client {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(m.CACert)
+	transport := &http.Transport{
+		TLSClientConfig:     &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13},
+		ForceAttemptHTTP2:   true,
+		MaxIdleConnsPerHost: 64,
+	}
+	m.t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
+}
+
+// Close ends the module before the test does.
+func (m *Module) Close() {
+	m.stop.Do(func() {
+		if err := m.server.Stop(context.Background()); err != nil {
+			m.t.Error(fmt.Errorf("hemtest: the module did not end well: %w", err))
+		}
+	})
+}

@@ -1,0 +1,157 @@
+package internal
+
+import (
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// pkg is what `go list -json` tells of a package.
+type pkg struct {
+	ImportPath string
+	Dir        string
+	GoFiles    []string
+	Imports    []string
+	Deps       []string
+	Standard   bool
+}
+
+func packages(t *testing.T, args ...string) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Dir,GoFiles,Imports,Deps,Standard"}, args...)...)
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// The import rules: who may use what. Each says why it is there.
+var importRules = []struct {
+	why     string
+	imports func(path string) bool
+	allowed []string // packages of this module that may
+}{
+	{
+		"primitives live in internal/suite; the SDK, which may import nothing internal, has the few of a client",
+		func(p string) bool {
+			return slices.Contains([]string{
+				"crypto/ecdh", "crypto/ecdsa", "crypto/ed25519", "crypto/hmac", "crypto/sha256", "crypto/sha512", "crypto/aes",
+				"crypto/cipher", "crypto/hkdf", "crypto/pbkdf2", "crypto/mlkem", "crypto/elliptic", "crypto/md5", "crypto/rsa", "crypto/subtle",
+			}, p) || strings.HasPrefix(p, "golang.org/x/crypto/") || strings.HasPrefix(p, "github.com/cloudflare/circl")
+		},
+		[]string{"softhem/internal/suite", "softhem/hem"},
+	},
+	{
+		"drivers stay inside the store they drive",
+		func(p string) bool { return p == "database/sql" || strings.HasPrefix(p, "modernc.org/sqlite") },
+		[]string{"softhem/internal/store/sqlitestore"},
+	},
+	{
+		"HTTP is at the edges",
+		func(p string) bool { return p == "net/http" },
+		[]string{"softhem/api", "softhem/hem", "softhem/hemtest", "softhem/internal/httpapi", "softhem/internal/server", "softhem/cmd/hem"},
+	},
+	{
+		"the root key is read in one place",
+		func(p string) bool { return strings.HasPrefix(p, "filippo.io/age") },
+		[]string{"softhem/internal/seal"},
+	},
+	{
+		"tests' tools are for tests; hemtest is one",
+		func(p string) bool { return p == "testing" || p == "softhem/hemtest" },
+		[]string{"softhem/hemtest", "softhem/internal/store/storetest"},
+	},
+	{
+		"the composition root is for those who start a module",
+		func(p string) bool { return p == "softhem/internal/server" },
+		[]string{"softhem/cmd/hem", "softhem/hemtest"},
+	},
+}
+
+func TestImportRules(t *testing.T) {
+	for _, p := range packages(t, "./...") {
+		for _, rule := range importRules {
+			for _, imported := range p.Imports {
+				if rule.imports(imported) && !slices.Contains(rule.allowed, p.ImportPath) {
+					t.Errorf("%s imports %s: %s", p.ImportPath, imported, rule.why)
+				}
+			}
+		}
+	}
+}
+
+// Who depends on softhem/api or softhem/hem gets the standard library and
+// nothing else.
+func TestPublicPackagesStandOnTheStandardLibrary(t *testing.T) {
+	standard := make(map[string]bool)
+	for _, p := range packages(t, "-deps", "./...") {
+		standard[p.ImportPath] = p.Standard
+	}
+	allowed := map[string][]string{
+		"softhem/api": {},
+		"softhem/hem": {"softhem/api"},
+	}
+	for _, p := range packages(t, "./api", "./hem") {
+		for _, dep := range p.Deps {
+			if !standard[dep] && !slices.Contains(allowed[p.ImportPath], dep) {
+				t.Errorf("%s depends on %s", p.ImportPath, dep)
+			}
+		}
+	}
+}
+
+// A module inside a test must never end up in a server.
+func TestServerDoesNotContainHemtest(t *testing.T) {
+	for _, p := range packages(t, "./cmd/hem") {
+		for _, dep := range p.Deps {
+			if dep == "softhem/hemtest" || dep == "testing" {
+				t.Errorf("%s depends on %s", p.ImportPath, dep)
+			}
+		}
+	}
+}
+
+// No init functions anywhere, and the environment is read in cmd alone.
+func TestNoHiddenInputs(t *testing.T) {
+	for _, p := range packages(t, "./...") {
+		for _, file := range p.GoFiles {
+			f, err := parser.ParseFile(token.NewFileSet(), p.Dir+"/"+file, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.FuncDecl:
+					if n.Name.Name == "init" && n.Recv == nil {
+						t.Errorf("%s/%s has an init function", p.ImportPath, file)
+					}
+				case *ast.SelectorExpr:
+					pkg, ok := n.X.(*ast.Ident)
+					if ok && pkg.Name == "os" && (n.Sel.Name == "Getenv" || n.Sel.Name == "LookupEnv" || n.Sel.Name == "Environ") &&
+						!strings.HasPrefix(p.ImportPath, "softhem/cmd/") {
+						t.Errorf("%s/%s reads the environment", p.ImportPath, file)
+					}
+				}
+				return true
+			})
+		}
+	}
+}

@@ -1,0 +1,35 @@
+package httpapi
+
+import (
+	"net/url"
+
+	"softhem/api"
+)
+
+// checkOrigin lets a web page in only from an origin of the allow-list, and
+// says so to its browser.
+func (c *call) checkOrigin() error {
+	origin := c.r.Header.Get("Origin")
+	if origin == "" {
+		return nil
+	}
+	allowed := c.module.AllowsOrigin(origin)
+	if c.cfg.LoopbackOnly && allowed {
+		u, err := url.Parse(origin)
+		allowed = err == nil && isLoopbackName(u.Host)
+	}
+	if !allowed {
+		return api.ErrOrigin.Because("this origin is not in the module's allow-list")
+	}
+	c.w.Header().Set("Access-Control-Allow-Origin", origin)
+	return nil
+}
+
+// preflight answers OPTIONS.
+func (c *call) preflight() {
+	h := c.w.Header()
+	h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")
+	h.Set("Access-Control-Allow-Headers", "Content-Type, Cache-Control, Pragma, Expires, Authorization, Content-Disposition")
+	h.Set("Access-Control-Max-Age", "86400")
+	h.Set("Access-Control-Allow-Credentials", "true")
+}

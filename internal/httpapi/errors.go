@@ -1,0 +1,31 @@
+package httpapi
+
+import (
+	"errors"
+	"math"
+	"strconv"
+
+	"softhem/api"
+)
+
+// fail is the one place where an error becomes an answer: a status, an empty
+// body, and a reason only where the error brought one for the caller. Anything
+// that is not an api.Error is a 500 whose cause stays in the operator's log.
+func (c *call) fail(err error) int {
+	var told *api.Error
+	if !errors.As(err, &told) {
+		c.log.ErrorContext(c.ctx, "a request failed", "method", c.r.Method, "path", c.r.URL.Path, "error", err)
+		told = api.ErrInternal
+	}
+	h := c.w.Header()
+	h["Content-Type"] = c.typeJSON
+	h.Set("Content-Length", "0")
+	if told.Reason != "" {
+		h.Set(api.HeaderError, told.Reason)
+	}
+	if told.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(told.RetryAfter.Seconds()))))
+	}
+	c.w.WriteHeader(told.Status)
+	return told.Status
+}

@@ -1,0 +1,9 @@
+package httpapi
+
+// Routes lists method and path of every route, for the tests that walk them.
+func Routes() (all [][2]string) {
+	for _, rt := range routes() {
+		all = append(all, [2]string{rt.method, rt.path})
+	}
+	return all
+}

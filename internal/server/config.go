@@ -1,0 +1,188 @@
+// Package server is the composition root: it turns a Config into a running
+// module with its listeners, and takes it down again.
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"softhem/internal/audit"
+	"softhem/internal/module"
+	"softhem/internal/seal"
+	"softhem/internal/session"
+	"softhem/internal/suite"
+)
+
+// Config is everything that can be decided about a module. DefaultConfig has
+// safe values; what the comments call required has none.
+type Config struct {
+	// DataDir is the folder of the module's state, made with mode 0700 on
+	// first start. Required unless Memory.
+	DataDir string
+	// Memory keeps all state in memory; it is gone when the process ends.
+	Memory bool
+
+	// HTTPAddr and HTTPSAddr are the listeners, host:port; port 0 picks one,
+	// empty disables.
+	HTTPAddr, HTTPSAddr string
+	// HTTPListener and HTTPSListener take over sockets that are open already
+	// (socket activation); they win over the addresses.
+	HTTPListener, HTTPSListener net.Listener
+	// MetricsAddr serves /metrics, /healthz and /readyz; empty disables.
+	MetricsAddr string
+
+	// TLSCert and TLSKey are PEM files of an own pair. Without them the module
+	// issues itself one for TLSNames from a CA of its own.
+	TLSCert, TLSKey string
+	TLSNames        []string
+
+	// RootKey is the sealing key: a raw 0600 file or an age file. Without one
+	// named, DataDir/root.key is used and made on first start.
+	RootKey seal.RootSource
+
+	ClockSource     module.ClockSource
+	Profile         module.Profile
+	Diag            bool
+	TrustedBackends [][]byte // X25519 public keys; the first is whom a check-in is for
+	Proxies         []netip.Prefix
+	MaxTokenTTL     time.Duration
+	Damping         session.Damping
+	RequireTLSLogin bool
+	AuditDurability audit.Durability
+
+	// LoopbackOnly refuses listeners, Host and Origin that are not loopback.
+	LoopbackOnly bool
+
+	// HostClock is the host's time. Tests set it; a server uses time.Now.
+	HostClock func() time.Time
+	// Seed, when not nil, makes the identity a function of these bytes. For
+	// tests alone.
+	Seed []byte
+
+	Logger *slog.Logger
+}
+
+// DefaultConfig is a module on loopback with every protection on.
+func DefaultConfig() Config {
+	return Config{
+		HTTPAddr:        "127.0.0.1:8080",
+		HTTPSAddr:       "127.0.0.1:8443",
+		Profile:         module.PPA,
+		MaxTokenTTL:     24 * time.Hour,
+		Damping:         session.DefaultDamping(),
+		RequireTLSLogin: true,
+		AuditDurability: audit.Strict,
+		HostClock:       time.Now,
+		Logger:          slog.New(slog.DiscardHandler),
+	}
+}
+
+// validate finds what cannot work before anything is touched.
+func (c *Config) validate() error {
+	switch {
+	case c.DataDir == "" && !c.Memory:
+		return errors.New("there is no data folder; name one, or keep the state in memory")
+	case (c.TLSCert == "") != (c.TLSKey == ""):
+		return errors.New("an own TLS pair needs both a certificate file and a key file")
+	case c.HTTPAddr == "" && c.HTTPSAddr == "" && c.HTTPListener == nil && c.HTTPSListener == nil:
+		return errors.New("both listeners are off; the module could not be reached")
+	case c.Profile != module.PPA && c.Profile != module.EPA:
+		return fmt.Errorf("there is no profile %q; use ppa or epa", c.Profile)
+	case c.MaxTokenTTL <= 0:
+		return errors.New("the longest life of a token must be more than nothing")
+	}
+	if err := c.validateBackends(); err != nil {
+		return err
+	}
+	if c.LoopbackOnly {
+		return c.validateLoopback()
+	}
+	return nil
+}
+
+// validateBackends finds keys no check-in could be made for: of a wrong
+// length, or points of low order.
+func (c *Config) validateBackends() error {
+	probe, err := suite.NewX25519Key(suite.Random(32))
+	if err != nil {
+		return err
+	}
+	for _, key := range c.TrustedBackends {
+		if len(key) != 32 {
+			return errors.New("the key of a trusted backend must be 32 bytes")
+		}
+		secret, err := probe.Shared(key)
+		if err != nil {
+			return errors.New("the key of a trusted backend is no usable X25519 key")
+		}
+		clear(secret)
+	}
+	return nil
+}
+
+// validateLoopback finds a listener, also one handed over, that others than
+// this host could reach.
+func (c *Config) validateLoopback() error {
+	addrs := []string{c.HTTPAddr, c.HTTPSAddr, c.MetricsAddr}
+	for i, l := range []net.Listener{c.HTTPListener, c.HTTPSListener} {
+		if l != nil {
+			addrs[i] = l.Addr().String()
+		}
+	}
+	for _, addr := range addrs {
+		if addr == "" {
+			continue
+		}
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			return fmt.Errorf("listen address %q: %w", addr, err)
+		}
+		if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
+			return fmt.Errorf("a development module listens on loopback only, not on %q", addr)
+		}
+	}
+	return nil
+}
+
+// tlsNames are the names of a self-issued certificate: those asked for, or
+// localhost and the address that is listened on.
+func (c *Config) tlsNames() []string {
+	if len(c.TLSNames) > 0 {
+		return c.TLSNames
+	}
+	names := []string{"localhost", "127.0.0.1", "::1"}
+	addr := c.HTTPSAddr
+	if c.HTTPSListener != nil {
+		addr = c.HTTPSListener.Addr().String()
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return names
+	}
+	ip := net.ParseIP(host)
+	switch {
+	case ip == nil && host != "" && host != "localhost":
+		names = append(names, host)
+	case host == "" || ip != nil && ip.IsUnspecified():
+		names = append(names, interfaceAddresses()...)
+	case ip != nil && !ip.IsLoopback():
+		names = append(names, ip.String())
+	}
+	return names
+}
+
+// interfaceAddresses are the host's own addresses, without loopback and
+// link-local ones.
+func interfaceAddresses() (names []string) {
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if ipnet, ok := a.(*net.IPNet); ok && ipnet.IP.IsGlobalUnicast() {
+			names = append(names, ipnet.IP.String())
+		}
+	}
+	return names
+}

@@ -1,0 +1,162 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"softhem/internal/seal"
+	"softhem/internal/store"
+	"softhem/internal/store/sqlitestore"
+)
+
+// The data folder:
+//
+//	lock        held by the one process that runs on the folder
+//	root.key    the root key, unless it is kept elsewhere
+//	data.key    the data key, sealed by the root key
+//	hem.db      the records, sealed by the data key (and its -wal, -shm)
+//	audit/      the log, a file a boot
+//	ca.pem      the certificate clients have to trust
+const (
+	fileLock  = "lock"
+	fileRoot  = "root.key"
+	fileDB    = "hem.db"
+	dirAudit  = "audit"
+	fileCA    = "ca.pem"
+	dirMode   = 0o700
+	othersBit = 0o077
+)
+
+// data is an opened data folder.
+type data struct {
+	dir    string // "" in memory
+	lock   *os.File
+	sealer *seal.Sealer
+	store  store.Store
+}
+
+// openData opens the state: the folder is private and nobody else's, the keys
+// open it, the store fits this program. On first start all of it is made. A
+// crash in between leaves a folder the next start completes: the root key is
+// made before the data key, that before the store.
+func openData(ctx context.Context, cfg Config) (*data, error) {
+	if cfg.Memory {
+		st, err := sqlitestore.Open(ctx, sqlitestore.Config{})
+		if err != nil {
+			return nil, err
+		}
+		return &data{sealer: seal.InMemory(), store: st}, nil
+	}
+	if err := privateDir(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	lock, err := lockDir(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	d := &data{dir: cfg.DataDir, lock: lock}
+	if err := d.unseal(cfg); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	db, err := sqlitestore.Open(ctx, sqlitestore.Config{Path: filepath.Join(cfg.DataDir, fileDB)})
+	if err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	d.store = db
+	return d, nil
+}
+
+// unseal loads the root key and with it the data key.
+func (d *data) unseal(cfg Config) error {
+	source, own := cfg.RootKey, cfg.RootKey.File == ""
+	if own {
+		source.File = filepath.Join(d.dir, fileRoot)
+	}
+	sealed := seal.Exists(d.dir)
+	if _, err := os.Stat(source.File); errors.Is(err, os.ErrNotExist) {
+		switch {
+		case sealed:
+			return fmt.Errorf("the data in %s is sealed, and there is no root key at %s; put the key back, or name it with --root-key", d.dir, source.File)
+		case !own:
+			return fmt.Errorf("there is no root key at %s; make one with: (umask 077; head -c 32 /dev/urandom > %s)", source.File, source.File)
+		}
+		if err := seal.CreateRoot(source.File); err != nil {
+			return err
+		}
+	}
+	root, err := seal.LoadRoot(source)
+	if err != nil {
+		return err
+	}
+	defer root.Wipe()
+	if sealed {
+		d.sealer, err = seal.Open(d.dir, root)
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(d.dir, fileDB)); err == nil {
+		return fmt.Errorf("%s holds a store and no data.key, so nothing in it can be opened; restore the file, or move the folder away to start anew", d.dir)
+	}
+	d.sealer, err = seal.Create(d.dir, root)
+	if own {
+		cfg.Logger.Info("a new root key was made; keep a copy elsewhere", "file", source.File)
+	}
+	return err
+}
+
+func (d *data) auditDir() string {
+	if d.dir == "" {
+		return ""
+	}
+	return filepath.Join(d.dir, dirAudit)
+}
+
+func (d *data) close() error {
+	var errs []error
+	if d.store != nil {
+		errs = append(errs, d.store.Close())
+	}
+	if d.lock != nil {
+		errs = append(errs, d.lock.Close()) // releases it
+	}
+	return errors.Join(errs...)
+}
+
+// privateDir makes the folder, or refuses one that others can look into.
+func privateDir(dir string) error {
+	if err := os.MkdirAll(dir, dirMode); err != nil {
+		return fmt.Errorf("the data folder cannot be made: %w", err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is not a folder; name another with --data", dir)
+	}
+	if info.Mode().Perm()&othersBit != 0 {
+		return fmt.Errorf("others can look into the data folder (mode %04o); run: chmod 700 %s", info.Mode().Perm(), dir)
+	}
+	return nil
+}
+
+// lockDir makes this the one process on the folder. The kernel releases the
+// lock however the process ends.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, fileLock), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("another process runs on %s; stop it, or name another folder with --data", dir)
+		}
+		return nil, fmt.Errorf("lock the data folder: %w", err)
+	}
+	return f, nil
+}

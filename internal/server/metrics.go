@@ -1,0 +1,78 @@
+package server
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"softhem/internal/build"
+	"softhem/internal/module"
+)
+
+// metrics is what an operator's Prometheus reads, on a registry of its own.
+type metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+}
+
+func newMetrics(m *module.Module) *metrics {
+	x := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "softhem_http_requests_total", Help: "Requests answered, by route and status; 499 is a caller that hung up.",
+		}, []string{"route", "status"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "softhem_http_request_duration_seconds", Help: "Time from a request's head to its answer, damping included.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .1, .5, 1, 1.6, 2.5, 10},
+		}, []string{"route"}),
+	}
+	x.registry.MustRegister(
+		x.requests, x.seconds,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "softhem_logins_waiting", Help: "Logins held back by the damping.",
+		}, func() float64 { return float64(m.WaitingLogins()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "softhem_ready", Help: "1 when the module can do its work.",
+		}, func() float64 {
+			if m.Ready() == nil {
+				return 1
+			}
+			return 0
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "softhem_fail_state", Help: "The latched fail state, a bit mask; 0 is healthy.",
+		}, func() float64 { return float64(m.FailState()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "softhem_build_info", Help: "Always 1; the version is the label.",
+			ConstLabels: prometheus.Labels{"version": build.Version()},
+		}, func() float64 { return 1 }),
+	)
+	return x
+}
+
+func (x *metrics) observe(route string, status int, took time.Duration) {
+	x.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
+	x.seconds.WithLabelValues(route).Observe(took.Seconds())
+}
+
+// handler serves /metrics, /healthz (the process is up) and /readyz (the
+// module can do its work).
+func (x *metrics) handler(m *module.Module) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(x.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := m.Ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ok\n"))
+	})
+	return mux
+}

@@ -1,0 +1,290 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	mrand "math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"softhem/internal/certs"
+	"softhem/internal/httpapi"
+	"softhem/internal/module"
+	"softhem/internal/suite"
+)
+
+// Limits against callers who are slow or send too much. A login is answered
+// after at most the penalty, so the write limit is well above that.
+const (
+	readHeaderTimeout = 10 * time.Second
+	readTimeout       = 20 * time.Second
+	writeTimeout      = 60 * time.Second
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 16 << 10
+	maxStreams        = 1000 // HTTP/2 streams of one connection
+	drainTimeout      = 10 * time.Second
+)
+
+// Server is a running module with its listeners.
+type Server struct {
+	cfg    Config
+	data   *data
+	certs  *certs.Manager
+	module *module.Module
+
+	httpsUp  atomic.Bool
+	servers  []*http.Server
+	addrs    Addresses
+	caFile   string
+	caTemp   string // folder to remove at the end
+	failed   chan error
+	shutdown chan struct{}
+	once     sync.Once
+}
+
+// Addresses are where a server listens, host:port; empty when it does not.
+type Addresses struct{ HTTP, HTTPS, Metrics string }
+
+// Start opens the state, boots the module and listens. When it returns, both
+// listeners accept.
+func Start(ctx context.Context, cfg Config) (*Server, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, failed: make(chan error, 3), shutdown: make(chan struct{})}
+	if err := s.start(ctx); err != nil {
+		return nil, errors.Join(err, s.Stop(ctx))
+	}
+	return s, nil
+}
+
+func (s *Server) start(ctx context.Context) error {
+	cfg := s.cfg
+	var err error
+	if s.data, err = openData(ctx, cfg); err != nil {
+		return err
+	}
+	s.certs, err = certs.Open(ctx, certs.Config{
+		Store: s.data.store, Sealer: s.data.sealer, Names: cfg.tlsNames(),
+		CertFile: cfg.TLSCert, KeyFile: cfg.TLSKey, Now: cfg.HostClock, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.writeCA(); err != nil {
+		return err
+	}
+	s.module, err = module.New(ctx, module.Config{
+		Store: s.data.store, Sealer: s.data.sealer,
+		AuditDir: s.data.auditDir(), AuditDurability: cfg.AuditDurability,
+		HostClock: cfg.HostClock, ClockSource: cfg.ClockSource, Profile: cfg.Profile, Diag: cfg.Diag,
+		TrustedBackends: cfg.TrustedBackends, MaxTokenTTL: cfg.MaxTokenTTL,
+		Damping: cfg.Damping, RequireTLSLogin: cfg.RequireTLSLogin,
+		TLSRequest: s.certs.Request, TLSSerial: s.certs.Serial, HTTPSUp: s.httpsUp.Load,
+		Rand: randomSource(cfg.Seed), Logger: cfg.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	return s.listen()
+}
+
+// randomSource is the system's, or a stream that is a function of seed.
+func randomSource(seed []byte) io.Reader {
+	if seed == nil {
+		return rand.Reader
+	}
+	return mrand.NewChaCha8(suite.SHA256(seed))
+}
+
+// writeCA leaves the CA's certificate where clients can be pointed to.
+func (s *Server) writeCA() error {
+	pem := s.certs.CAPEM()
+	if pem == nil {
+		return nil
+	}
+	dir := s.data.dir
+	if dir == "" {
+		temp, err := os.MkdirTemp("", "softhem-")
+		if err != nil {
+			return fmt.Errorf("no place for the CA certificate: %w", err)
+		}
+		dir, s.caTemp = temp, temp
+	}
+	s.caFile = filepath.Join(dir, fileCA)
+	if old, err := os.ReadFile(s.caFile); err == nil && string(old) == string(pem) {
+		return nil
+	}
+	// Written beside and renamed: a crash leaves the old file or the new one.
+	if err := os.WriteFile(s.caFile+".new", pem, 0o600); err != nil {
+		return fmt.Errorf("the CA certificate cannot be written: %w", err)
+	}
+	return os.Rename(s.caFile+".new", s.caFile)
+}
+
+func (s *Server) listen() error {
+	cfg := s.cfg
+	x := newMetrics(s.module)
+	handler := httpapi.New(httpapi.Config{
+		Module: s.module, Proxies: cfg.Proxies, LoopbackOnly: cfg.LoopbackOnly,
+		Shutdown: s.requestShutdown, Observe: x.observe, Logger: cfg.Logger,
+	})
+	plain, err := listener(cfg.HTTPListener, cfg.HTTPAddr)
+	if err != nil {
+		return err
+	}
+	secure, err := listener(cfg.HTTPSListener, cfg.HTTPSAddr)
+	if err != nil {
+		return errors.Join(err, closeListener(plain))
+	}
+	observe, err := listener(nil, cfg.MetricsAddr)
+	if err != nil {
+		return errors.Join(err, closeListener(plain), closeListener(secure))
+	}
+	if plain != nil {
+		s.addrs.HTTP = plain.Addr().String()
+		s.serve(plain, handler)
+	}
+	if secure != nil {
+		s.addrs.HTTPS = secure.Addr().String()
+		s.httpsUp.Store(true)
+		s.serve(secure, handler)
+	}
+	if observe != nil {
+		s.addrs.Metrics = observe.Addr().String()
+		s.serve(observe, x.handler(s.module))
+	}
+	return nil
+}
+
+func listener(open net.Listener, addr string) (net.Listener, error) {
+	if open != nil || addr == "" {
+		return open, nil
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w", addr, err)
+	}
+	return l, nil
+}
+
+func closeListener(l net.Listener) error {
+	if l == nil {
+		return nil
+	}
+	return l.Close()
+}
+
+// serve starts a server on l, over TLS if it is the HTTPS listener's.
+func (s *Server) serve(l net.Listener, h http.Handler) {
+	srv := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(quietHandler{s.cfg.Logger.Handler()}, slog.LevelDebug),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+	}
+	run := func() error { return srv.Serve(l) }
+	if l.Addr().String() == s.addrs.HTTPS {
+		srv.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: s.certs.GetCertificate}
+		run = func() error { return srv.ServeTLS(l, "", "") }
+	}
+	s.servers = append(s.servers, srv)
+	go func() {
+		if err := run(); !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- fmt.Errorf("the listener on %s ended: %w", l.Addr(), err)
+		}
+	}()
+}
+
+// quietHandler drops the server's own remarks about failed handshakes and
+// broken connections below warning; they are anybody's to cause.
+type quietHandler struct{ slog.Handler }
+
+// Module is the running module.
+func (s *Server) Module() *module.Module { return s.module }
+
+// Addresses are where the server listens.
+func (s *Server) Addresses() Addresses { return s.addrs }
+
+// Certificate is the pair in use, as crypto/tls asks for it.
+func (s *Server) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return s.certs.GetCertificate(hello)
+}
+
+// CAFile is the file of the CA clients have to trust; empty with an own pair.
+func (s *Server) CAFile() string { return s.caFile }
+
+// ReadyLine is what tells another program that the module can be used.
+func (s *Server) ReadyLine() string {
+	parts := []string{"ready"}
+	for _, p := range [][2]string{
+		{"http", s.addrs.HTTP}, {"https", s.addrs.HTTPS}, {"ca", s.caFile}, {"eid", s.module.EID()},
+	} {
+		if p[1] != "" {
+			parts = append(parts, p[0]+"="+p[1])
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+// Reload reads the TLS pair again; new handshakes use it.
+func (s *Server) Reload(ctx context.Context) error { return s.certs.Reload(ctx) }
+
+func (s *Server) requestShutdown() { s.once.Do(func() { close(s.shutdown) }) }
+
+// Wait returns when the module was told to shut down, when ctx ends, or, with
+// an error, when a listener failed. Stop has to be called after it.
+func (s *Server) Wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-s.shutdown:
+		return nil
+	case err := <-s.failed:
+		return err
+	}
+}
+
+// Stop takes no new connections, lets what runs finish for up to ten seconds,
+// flushes the log and releases the state. It may be called on a server that
+// did not come up.
+func (s *Server) Stop(ctx context.Context) error {
+	s.httpsUp.Store(false)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, srv := range s.servers {
+		wg.Go(func() {
+			if srv.Shutdown(drain) != nil {
+				srv.Close()
+			}
+		})
+	}
+	wg.Wait()
+	var errs []error
+	if s.module != nil {
+		errs = append(errs, s.module.Close(drain))
+	}
+	if s.data != nil {
+		errs = append(errs, s.data.close())
+	}
+	if s.caTemp != "" {
+		errs = append(errs, os.RemoveAll(s.caTemp))
+	}
+	return errors.Join(errs...)
+}
