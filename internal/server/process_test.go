@@ -37,9 +37,9 @@ func TestMain(m *testing.M) {
 func serve(dir string) {
 	cfg := testConfig(dir)
 	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if os.Getenv(envServe+"_DAMPING") != "" {
+	if delay, err := time.ParseDuration(os.Getenv(envServe + "_DAMPING")); err == nil {
 		cfg.Damping = session.DefaultDamping()
-		cfg.Damping.Delay, cfg.Damping.Limits = 5*time.Second, false
+		cfg.Damping.Delay, cfg.Damping.Limits = delay, false
 	}
 	if os.Getenv(envServe+"_DURABILITY") == "relaxed" {
 		cfg.AuditDurability = audit.Relaxed

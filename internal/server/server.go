@@ -32,7 +32,7 @@ const (
 	writeTimeout      = 60 * time.Second
 	idleTimeout       = 2 * time.Minute
 	maxHeaderBytes    = 16 << 10
-	maxStreams        = 1000 // HTTP/2 streams of one connection
+	maxStreams        = 10_000 // HTTP/2 streams of one connection: as many as may wait; another connection costs more than a stream
 	drainTimeout      = 10 * time.Second
 )
 

@@ -27,7 +27,7 @@ const (
 
 // SignEJWT signs claims as the module does, under secret = X25519(own, peer).
 func SignEJWT(secret []byte, claims any) (string, error) {
-	return sign(base64.RawURLEncoding.EncodeToString([]byte(moduleHeader)), claims, secret)
+	return sign(base64.RawURLEncoding.EncodeToString([]byte(moduleHeader)), claims, suite.NewMACKey(secret))
 }
 
 // OpenEJWT checks token's form and header, derives the MAC key from the
@@ -56,7 +56,7 @@ func OpenEJWT(own *suite.X25519Key, token string, claims any) (issuer [32]byte, 
 		return issuer, refuse("iss is a point of low order")
 	}
 	defer clear(secret)
-	if !j.verify(secret) {
+	if !j.verify(suite.NewMACKey(secret)) {
 		return issuer, refuse("MAC does not verify")
 	}
 	return issuer, decodeClaims(j.claims, claims)

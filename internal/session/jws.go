@@ -56,12 +56,13 @@ func splitJWS(token string) (jws, error) {
 	return jws{header: h, signed: token[:len(h)+1+len(c)], claims: claims, mac: mac}, nil
 }
 
-func (j jws) verify(key []byte) bool {
-	return suite.Equal(suite.HMACSHA256(key, []byte(j.signed)), j.mac)
+func (j jws) verify(key *suite.MACKey) bool {
+	mac := key.Sum([]byte(j.signed))
+	return suite.Equal(mac[:], j.mac)
 }
 
 // sign joins an encoded header and claims and appends the MAC.
-func sign(header string, claims any, key []byte) (string, error) {
+func sign(header string, claims any, key *suite.MACKey) (string, error) {
 	body, err := json.Marshal(claims)
 	if err != nil {
 		return "", err
@@ -70,9 +71,9 @@ func sign(header string, claims any, key []byte) (string, error) {
 	out = append(out, header...)
 	out = append(out, '.')
 	out = segments64.AppendEncode(out, body)
-	mac := suite.HMACSHA256(key, out)
+	mac := key.Sum(out)
 	out = append(out, '.')
-	out = segments64.AppendEncode(out, mac)
+	out = segments64.AppendEncode(out, mac[:])
 	return string(out), nil
 }
 

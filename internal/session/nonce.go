@@ -44,19 +44,21 @@ func (b *Boot) NewNonce(p Purpose, context []byte, now int64) Nonce {
 	var n Nonce
 	binary.LittleEndian.PutUint32(n[:4], uint32(now))
 	copy(n[4:16], suite.Random(12))
-	copy(n[16:], b.nonceMAC(p, context, n[:16]))
+	mac := b.nonceMAC(p, context, n[:16])
+	copy(n[16:], mac[:])
 	return n
 }
 
-func (b *Boot) nonceMAC(p Purpose, context, first []byte) []byte {
+func (b *Boot) nonceMAC(p Purpose, context, first []byte) [16]byte {
 	digest := suite.SHA256(context)
-	return suite.HMACSHA256(b.secret, []byte(p.name), []byte{0}, first, digest[:])[:16]
+	mac := b.secret.Sum([]byte(p.name), []byte{0}, first, digest[:])
+	return [16]byte(mac[:16])
 }
 
 // CheckNonce tells whether n was made by this boot for this purpose and
 // context and is still alive. It does not tell whether it was used.
 func (b *Boot) CheckNonce(p Purpose, context []byte, n Nonce, now int64) bool {
-	if !suite.Equal(b.nonceMAC(p, context, n[:16]), n[16:]) {
+	if mac := b.nonceMAC(p, context, n[:16]); !suite.Equal(mac[:], n[16:]) {
 		return false
 	}
 	made := int64(binary.LittleEndian.Uint32(n[:4]))

@@ -329,7 +329,7 @@ func TestEJWTHeaders(t *testing.T) {
 		`{"alg":["HS256"],"ecdh":"x25519"}`:                        false,
 		"{\"alg\":\"HS256\",\"ecdh\":\"x25519\",\"typ\":\"\xff\"}": false,
 	} {
-		token, err := sign(base64.RawURLEncoding.EncodeToString([]byte(header)), claims, secret)
+		token, err := sign(base64.RawURLEncoding.EncodeToString([]byte(header)), claims, suite.NewMACKey(secret))
 		if err != nil {
 			t.Fatal(err)
 		}
