@@ -195,8 +195,10 @@ func (s *Server) serve(l net.Listener, h http.Handler) {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(quietHandler{s.cfg.Logger.Handler()}, slog.LevelDebug),
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		// Remarks about failed handshakes and broken connections are anybody's
+		// to cause, so they are for debugging only.
+		ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 	}
 	run := func() error { return srv.Serve(l) }
 	if l.Addr().String() == s.addrs.HTTPS {
@@ -210,10 +212,6 @@ func (s *Server) serve(l net.Listener, h http.Handler) {
 		}
 	}()
 }
-
-// quietHandler drops the server's own remarks about failed handshakes and
-// broken connections below warning; they are anybody's to cause.
-type quietHandler struct{ slog.Handler }
 
 // Module is the running module.
 func (s *Server) Module() *module.Module { return s.module }
