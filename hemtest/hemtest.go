@@ -97,10 +97,10 @@ type Module struct {
 
 // New starts a module and ends it with the test. nil options are valid.
 func New(t testing.TB, opts *Options) *Module {
-	t.Helper()
 	if !testing.Testing() {
 		panic("hemtest: this module is for tests; run hem serve for a real one")
 	}
+	t.Helper()
 	if opts == nil {
 		opts = &Options{}
 	}

@@ -125,7 +125,7 @@ func (m *Module) Reboot(ctx context.Context, p *Pass) error {
 	}
 	m.log.InfoContext(ctx, "rebooting", "who", p.who())
 	// The log must not be left between two boots because a caller hung up.
-	return m.bootWith(context.WithoutCancel(ctx), m.state.Load())
+	return m.refusal(m.bootWith(context.WithoutCancel(ctx), m.state.Load()))
 }
 
 // Shutdown records the order; ending the process is up to the server.

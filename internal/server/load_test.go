@@ -93,7 +93,6 @@ func serveBare() {
 type target struct {
 	process *process
 	roots   *x509.CertPool
-	spk     string
 }
 
 func startTarget(t testing.TB, dir string, env ...string) *target {

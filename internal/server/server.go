@@ -77,7 +77,8 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	s.certs, err = certs.Open(ctx, certs.Config{
 		Store: s.data.store, Sealer: s.data.sealer, Names: cfg.tlsNames(),
-		CertFile: cfg.TLSCert, KeyFile: cfg.TLSKey, Now: cfg.HostClock, Logger: cfg.Logger,
+		CertFile: cfg.TLSCert, KeyFile: cfg.TLSKey, Logger: cfg.Logger,
+		Now: time.Now, // not HostClock: clients check a certificate by the real time
 	})
 	if err != nil {
 		return err

@@ -100,23 +100,6 @@ func TestSelfIssuedPair(t *testing.T) {
 	if third.Equal(first) || string(ca3) != string(ca1) || third.VerifyHostname("hem.example") != nil || third.VerifyHostname("192.0.2.7") != nil {
 		t.Errorf("names changed: %v %v", third.DNSNames, third.IPAddresses)
 	}
-	now := time.Now().Add(70 * 24 * time.Hour)
-	cfg.HostClock = func() time.Time { return now }
-	fourth, _ := leaf2(t, cfg, now)
-	if fourth.Equal(third) || !fourth.NotAfter.After(now.Add(30*24*time.Hour)) {
-		t.Errorf("a pair near its end was not renewed: %v", fourth.NotAfter)
-	}
-}
-
-func leaf2(t *testing.T, cfg server.Config, now time.Time) (*x509.Certificate, error) {
-	t.Helper()
-	s := start(t, cfg)
-	conn, err := tls.Dial("tcp", s.Addresses().HTTPS, &tls.Config{RootCAs: pool(t, s), ServerName: "localhost", Time: func() time.Time { return now }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	return conn.ConnectionState().PeerCertificates[0], nil
 }
 
 // Files of the data folder are for the module's user alone.

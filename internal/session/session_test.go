@@ -237,7 +237,7 @@ func TestJWSAgreesWithGoJose(t *testing.T) {
 		t.Fatal(err)
 	}
 	verify := func(token string) ([]byte, bool) {
-		parsed, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.HS256})
+		parsed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.HS256})
 		if err != nil {
 			return nil, false
 		}
