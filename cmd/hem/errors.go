@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"softhem/api"
+	"softhem/hem"
+)
+
+// What hem exits with; scripts rely on these.
+const (
+	exitDone            = 0
+	exitFailed          = 1
+	exitUsage           = 2
+	exitUnauthenticated = 3
+	exitForbidden       = 4
+	exitNotFound        = 5
+	exitState           = 6
+	exitUnreachable     = 7
+)
+
+// A usageError is a command line that cannot be carried out.
+type usageError struct {
+	command string // path of the command
+	text    string // never what may be a secret
+}
+
+func (e *usageError) Error() string { return e.text }
+
+// A clientError is a failure in a talk with a module, with what the way out
+// depends on.
+type clientError struct {
+	err   error
+	role  string // user or master
+	scope string // what the command needs a token for; empty when it needs none
+	token bool   // a token was given, so no login was tried
+}
+
+func (e *clientError) Error() string { return e.err.Error() }
+func (e *clientError) Unwrap() error { return e.err }
+
+func exitCode(err error) int {
+	if err == nil {
+		return exitDone
+	}
+	if _, ok := errors.AsType[*usageError](err); ok || errors.Is(err, hem.ErrArgument) {
+		return exitUsage
+	}
+	if refused, ok := errors.AsType[*api.Error](err); ok {
+		switch refused.Status {
+		case http.StatusUnauthorized:
+			return exitUnauthenticated
+		case http.StatusForbidden:
+			if clockUnset(refused) {
+				return exitState
+			}
+			return exitForbidden
+		case http.StatusNotFound, http.StatusNotAcceptable:
+			return exitNotFound
+		case http.StatusConflict:
+			return exitState
+		}
+		return exitFailed
+	}
+	if _, ok := errors.AsType[*hem.UnreachableError](err); ok {
+		return exitUnreachable
+	}
+	return exitFailed
+}
+
+// clockUnset tells the 403 that is no matter of rights.
+func clockUnset(e *api.Error) bool {
+	return e.Status == http.StatusForbidden && strings.Contains(strings.ToLower(e.Reason), "clock not set")
+}
+
+// explain says in one sentence what went wrong, and what to do next.
+func explain(err error) string {
+	if usage, ok := errors.AsType[*usageError](err); ok {
+		return fmt.Sprintf("%s; see: %s --help", usage.text, usage.command)
+	}
+	if errors.Is(err, hem.ErrArgument) {
+		text := err.Error()
+		if _, what, ok := strings.Cut(text, hem.ErrArgument.Error()+": "); ok {
+			text = what
+		}
+		return text + "; see: hem --help"
+	}
+	var (
+		where, _   = errors.AsType[*clientError](err)
+		op, isOp   = errors.AsType[*hem.OpError](err)
+		refused, r = errors.AsType[*api.Error](err)
+	)
+	if where == nil {
+		where = &clientError{}
+	}
+	if isOp && r {
+		return explainRefusal(where, op.Op, refused)
+	}
+	if lost, ok := errors.AsType[*hem.UnreachableError](err); ok {
+		text := fmt.Sprintf("could not %s: %s cannot be reached: %s", lost.Op, lost.URL, lost.Hint)
+		if strings.Contains(lost.Hint, "ca.pem") {
+			text += ": --cacert FILE"
+		}
+		return text
+	}
+	switch {
+	case errors.Is(err, context.Canceled):
+		return "interrupted"
+	case errors.Is(err, hem.ErrProtocol), errors.Is(err, hem.ErrOtherModule):
+		return fmt.Sprintf("%v; check the address given with --url or HEM_URL", err)
+	}
+	return err.Error()
+}
+
+// explainRefusal puts an answer of the module into words.
+func explainRefusal(where *clientError, op string, refused *api.Error) string {
+	head, next := "unexpected answer", "check the address given with --url or HEM_URL"
+	switch refused.Status {
+	case http.StatusUnauthorized:
+		head, next = "not authenticated", explain401(where, op)
+	case http.StatusForbidden:
+		head, next = "not allowed", "look at the scope and role of the token: hem token inspect"
+		if clockUnset(refused) {
+			head, next = "the module's clock is not set", "run: hem checkin --broker URL"
+		}
+	case http.StatusNotFound:
+		head, next = "not found", "this module has no such thing; see what it is: hem version"
+		if op == "read a log" {
+			next = "see which there are: hem log list"
+		}
+	case http.StatusNotAcceptable:
+		head, next = "cannot be done", explain406(op)
+	case http.StatusConflict:
+		head, next = "wrong state", "see: hem status"
+		if strings.Contains(refused.Reason, "not initialised") {
+			next = "personalise the module first: hem init"
+		}
+	case http.StatusPreconditionFailed:
+		head, next = "not allowed from here", "ask for the module by a name it knows"
+	case http.StatusTeapot:
+		head, next = "TLS is required", "use an https:// address"
+	case http.StatusTooManyRequests:
+		head, next = "too many logins", "wait a while and try again"
+		if refused.RetryAfter > 0 {
+			next = fmt.Sprintf("try again in %v", refused.RetryAfter)
+		}
+	case http.StatusBadRequest:
+		head, next = "the module does not take this", "check what was given"
+	case http.StatusInternalServerError:
+		head, next = "the module failed", "its operator's log says why"
+	default:
+		head = fmt.Sprintf("unexpected answer %d", refused.Status)
+	}
+	what := "could not " + op
+	if refused.Reason != "" {
+		what += " (" + refused.Reason + ")"
+	}
+	return head + ": " + what + "; " + next
+}
+
+func explain401(where *clientError, op string) string {
+	switch {
+	case op == "log in":
+		other := "master"
+		if where.role == "master" {
+			other = "user"
+		}
+		return fmt.Sprintf("the passphrase is not the %s's: try again, or as the other persona: --role %s", where.role, other)
+	case op == "check in":
+		return "the module does not believe this broker: its key must be among the module's trusted backends"
+	case where.scope == "":
+		return "try again"
+	case where.token:
+		return fmt.Sprintf("the token has ended, died at a reboot or is of another module; run: hem login --scope %s", where.scope)
+	}
+	return fmt.Sprintf("run: hem login --scope %s", where.scope)
+}
+
+func explain406(op string) string {
+	switch op {
+	case "personalise":
+		return "a module is personalised once, and now belongs to who did it; log in: hem login --scope system:config"
+	case "read a log":
+		return "the log being written can be read after a reboot: hem reboot"
+	case "check in":
+		return "name a backend to trust when starting the module: hem serve --trusted-backend KEY"
+	}
+	return "see: hem status"
+}
