@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"softhem/internal/store"
 )
@@ -141,7 +142,11 @@ func TestGroupCommit(t *testing.T) {
 		}
 	}
 	wg.Go(appendOne)
-	<-entered
+	select {
+	case <-entered:
+	case <-time.After(10 * time.Second):
+		t.Fatal("no sync")
+	}
 	const others = 50
 	for range others {
 		wg.Go(appendOne)

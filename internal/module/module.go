@@ -83,6 +83,7 @@ type Module struct {
 	rules  []Rule
 
 	thermometer thermometer
+	shutDown    atomic.Bool // SHUTDOWN is in the log
 
 	state atomic.Pointer[state]
 	mu    sync.Mutex // one change of state at a time, from reading state to storing it
@@ -144,8 +145,15 @@ func (m *Module) selfTest(ctx context.Context, st *state) error {
 	return m.audit.Append(ctx, rec)
 }
 
-// Close ends the module: what runs is recorded, the log is flushed.
-func (m *Module) Close(ctx context.Context) error { return m.audit.Close(ctx) }
+// Close ends the module and its log. A log that does not end with SHUTDOWN is
+// that of a module that was cut off.
+func (m *Module) Close(ctx context.Context) error {
+	var err error
+	if !m.shutDown.Swap(true) && m.audit.Broken() == nil {
+		err = m.audit.Append(ctx, audit.Record{Type: audit.Shutdown})
+	}
+	return errors.Join(err, m.audit.Close(ctx))
+}
 
 // Ready tells why the module cannot do its work now, or nil.
 func (m *Module) Ready() error {

@@ -131,5 +131,9 @@ func (m *Module) Reboot(ctx context.Context, p *Pass) error {
 // Shutdown records the order; ending the process is up to the server.
 func (m *Module) Shutdown(ctx context.Context, p *Pass) error {
 	p.must(OpShutdown)
-	return m.append(ctx, audit.Record{Type: audit.Shutdown, Who: p.who()})
+	err := m.append(ctx, audit.Record{Type: audit.Shutdown, Who: p.who()})
+	if err == nil {
+		m.shutDown.Store(true)
+	}
+	return err
 }
