@@ -292,6 +292,25 @@ func TestDocsNameWhatExists(t *testing.T) {
 			}
 		}
 	})
+	t.Run("messages and metrics", func(t *testing.T) {
+		operations := docs[filepath.Join(root, "docs", "operations.md")]
+		quoted := regexp.MustCompile("(?m)^\\| `([^`]+)` \\|")
+		source := sources(t)
+		for _, title := range []string{"Metrics", "Messages worth an alert", "When it does not start"} {
+			_, section, _ := strings.Cut(operations, "\n## "+title+"\n")
+			section, _, _ = strings.Cut(section, "\n## ")
+			rows := quoted.FindAllStringSubmatch(section, -1)
+			if len(rows) == 0 {
+				t.Errorf("operations.md has nothing under %q", title)
+			}
+			for _, row := range rows {
+				name, _, _ := strings.Cut(row[1], "{") // labels of a metric
+				if !strings.Contains(source, name) {
+					t.Errorf("operations.md quotes %q, which the program does not say", name)
+				}
+			}
+		}
+	})
 	t.Run("commands", func(t *testing.T) {
 		h := &helper{path: filepath.Join(buildHem(t), "hem"), flags: make(map[string][]string)}
 		for path, text := range docs {
@@ -337,6 +356,22 @@ func testNames(t *testing.T) map[string]bool {
 		t.Fatal(err)
 	}
 	return names
+}
+
+// sources is all code that can end up in the program.
+func sources(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	for _, p := range packages(t, "./cmd/hem/...", "./internal/...") {
+		for _, file := range p.GoFiles {
+			raw, err := os.ReadFile(filepath.Join(p.Dir, file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all.Write(raw)
+		}
+	}
+	return all.String()
 }
 
 // notYet are commands and flags that documents speak of and that are still to

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -31,6 +32,12 @@ long it lives. The passphrase does not leave this machine.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if !c.Flags().Changed("scope") {
 				return &usageError{c.CommandPath(), "--scope is missing; it says what the token shall open"}
+			}
+			if ttl < 0 || ttl%time.Second != 0 {
+				return &usageError{c.CommandPath(), "--ttl is not a whole number of seconds"}
+			}
+			if utf8.RuneCountInString(tokenContext) > api.MaxContextChars {
+				return &usageError{c.CommandPath(), fmt.Sprintf("--ctx has more than %d characters", api.MaxContextChars)}
 			}
 			if printToken && o.json {
 				return &usageError{c.CommandPath(), "--print-token and --json exclude each other"}

@@ -56,11 +56,11 @@ func newLogVerifyCmd(o *options) *cobra.Command {
 	var key string
 	var linesOnly bool
 	c := &cobra.Command{
-		Use:   "verify [ID...] | --files FILE... --key KEY",
+		Use:   "verify [ID...] | --file FILE... --key KEY",
 		Short: "Verify log files",
 		Long: `Verify that every line of log files holds: its form, its place, its MAC, and that each MAC
-key is signed by the module. Without --files the module's finished files are fetched,
-all or those named; with --files the module is not asked, and --key says whose log it is.
+key is signed by the module. Without --file the module's finished files are fetched,
+all or those named; with --file the module is not asked, and --key says whose log it is.
 
 The MAC key stands in the file. So lines that hold show that nothing broke by accident,
 and no more: to notice a log that was rewritten or cut takes a checkpoint that was
@@ -69,7 +69,7 @@ kept outside the module, which this version cannot use yet. Therefore the exit s
 		Example: `  hem log verify --lines-only
   hem log verify 6955b900
   hem config get --json > module.json
-  hem log verify --lines-only --files *.log --key module.json`,
+  hem log verify --lines-only --file *.log --key module.json`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			var eidSign []byte
@@ -95,7 +95,7 @@ kept outside the module, which this version cannot use yet. Therefore the exit s
 			return o.reportVerification(&result, linesOnly)
 		},
 	}
-	c.Flags().StringArrayVar(&files, "files", nil, "`file` to verify, and all arguments, without asking a module")
+	c.Flags().StringArrayVar(&files, "file", nil, "`file` to verify, and all arguments, without asking a module")
 	c.Flags().StringVar(&key, "key", "", "the module's eid_sign: base64, or a file with it or with the output of hem config get --json")
 	c.Flags().BoolVar(&linesOnly, "lines-only", false, "be content when every line holds")
 	return c

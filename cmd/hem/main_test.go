@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -41,6 +42,7 @@ func TestMain(m *testing.M) {
 //	widen GLOB        let others read these files
 //	damage GLOB       cut these files in half
 //	first-word NAME F set NAME to the first word of a file
+//	normal F TO       copy a file, with what differs from run to run replaced
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -75,9 +77,13 @@ func TestScripts(t *testing.T) {
 				}
 			},
 			"first-word": func(ts *testscript.TestScript, _ bool, args []string) {
-				word, _, _ := strings.Cut(ts.ReadFile(args[1]), " ")
-				ts.Setenv(args[0], word)
+				words := strings.Fields(ts.ReadFile(args[1]))
+				if len(words) == 0 {
+					ts.Fatalf("%s has no words", args[1])
+				}
+				ts.Setenv(args[0], words[0])
 			},
+			"normal": scriptNormal,
 		},
 	})
 }
@@ -249,6 +255,35 @@ func scriptFiles(ts *testscript.TestScript, _ bool, args []string) {
 	if strconv.Itoa(len(paths)) != args[0] {
 		ts.Fatalf("%d files instead of %s: %v", len(paths), args[0], paths)
 	}
+}
+
+// changing is what differs from run to run or from build to build, and what
+// stands for it in goldens. The first that fits wins.
+var changing = []struct {
+	what *regexp.Regexp
+	as   string
+}{
+	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "INSTANT"},
+	{regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`), "UUID"},
+	{regexp.MustCompile(`[A-Za-z0-9+/]{86}==`), "BASE64-64"},
+	{regexp.MustCompile(`[A-Za-z0-9+/]{43}=`), "BASE64-32"},
+	{regexp.MustCompile(`[A-Za-z0-9+/]{27}=`), "BASE64-20"},
+	{regexp.MustCompile(`\b[0-9a-f]{16}\b`), "HEX-8"},
+	{regexp.MustCompile(`\b1[0-9]{9}\b`), "SECONDS"},
+	{regexp.MustCompile(`(127\.0\.0\.1):\d+`), "$1:PORT"},
+	{regexp.MustCompile(`softhem v[^\s"]+`), "softhem vVERSION"},
+	{regexp.MustCompile(`go1\.[^\s"]+`), "goVERSION"},
+	{regexp.MustCompile(`"uptime": \d+`), `"uptime": UPTIME`},
+	{regexp.MustCompile(`(running for +)\d.*`), "${1}UPTIME"},
+	{regexp.MustCompile(`("temp": |temperature +)-?\d+`), "${1}DEGREES"},
+}
+
+func scriptNormal(ts *testscript.TestScript, _ bool, args []string) {
+	text := ts.ReadFile(args[0])
+	for _, c := range changing {
+		text = c.what.ReplaceAllString(text, c.as)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
 }
 
 // glob finds at least one file.

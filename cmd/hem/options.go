@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -143,6 +144,9 @@ func (o *options) client(n need) (*hem.Client, bool, error) {
 		pem, err := os.ReadFile(path)
 		if err != nil {
 			return nil, false, fmt.Errorf("the CA certificate (--cacert, HEM_CACERT): %w", err)
+		}
+		if !x509.NewCertPool().AppendCertsFromPEM(pem) {
+			return nil, false, &usageError{"hem", "the CA certificate (--cacert, HEM_CACERT): the file holds no PEM certificate"}
 		}
 		cfg.CACert = pem
 	}

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"softhem/internal/build"
 )
@@ -79,7 +81,12 @@ Exit status:
 		"{{if .Runnable}}", "{{if and .Runnable (not .HasAvailableSubCommands)}}", 1))
 
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &usageError{c.CommandPath(), err.Error()}
+		text := err.Error()
+		if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok && unknown.GetSpecifiedShortnames() != "" {
+			// pflag repeats what follows the letter: with -pPASSPHRASE, a secret.
+			text = "unknown shorthand flag: -" + unknown.GetSpecifiedName()
+		}
+		return &usageError{c.CommandPath(), text}
 	})
 	strict(root)
 	return root
@@ -127,7 +134,12 @@ func strict(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
 			if err := check(c, args); err != nil {
-				return &usageError{c.CommandPath(), err.Error()}
+				text := err.Error()
+				if strings.HasPrefix(text, "unknown command ") {
+					// cobra.NoArgs repeats the argument, which may be a secret gone astray.
+					text = "it takes no arguments"
+				}
+				return &usageError{c.CommandPath(), text}
 			}
 			return nil
 		}

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"softhem/internal/build"
 	"softhem/internal/seal"
@@ -45,6 +46,9 @@ func newServeCmd(t terminal) *cobra.Command {
   hem serve --config /etc/softhem/serve.toml`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if f := clientFlag(c); f != "" {
+				return &usageError{c.CommandPath(), "--" + f + " is for commands that talk to a module; leave it out"}
+			}
 			s := &service{t: t, o: o, settings: settings{flags: flags, env: t.env}}
 			return s.run(c.Context())
 		},
@@ -53,6 +57,17 @@ func newServeCmd(t terminal) *cobra.Command {
 	c.Flags().AddFlagSet(flags)
 	completeServe(c)
 	return c
+}
+
+// clientFlag is a flag of the client commands that was given to this one, which
+// has no use for it.
+func clientFlag(c *cobra.Command) (name string) {
+	c.InheritedFlags().VisitAll(func(f *pflag.Flag) {
+		if f.Changed {
+			name = f.Name
+		}
+	})
+	return name
 }
 
 // completeServe lets the shell complete the flags that are one of a few names;
@@ -75,6 +90,7 @@ type service struct {
 	log      *slog.Logger
 	manager  manager // systemd, or nobody
 	server   *server.Server
+	backend  *devBackend // nil unless --dev comes with --rtc checkin
 }
 
 func (s *service) run(ctx context.Context) error {
@@ -82,6 +98,8 @@ func (s *service) run(ctx context.Context) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
+	// The second SIGTERM or SIGINT does what it does to any process.
+	defer context.AfterFunc(ctx, func() { signal.Reset(syscall.SIGTERM, syscall.SIGINT) })()
 
 	if err := s.configure(ctx); err != nil {
 		return &usageError{"hem serve", err.Error()}
@@ -91,6 +109,10 @@ func (s *service) run(ctx context.Context) error {
 		return err
 	}
 	s.warn()
+	if err := s.startDevBackend(); err != nil {
+		return err
+	}
+	defer s.backend.close()
 
 	var err error
 	if s.server, err = server.Start(ctx, s.o.Config); err != nil {
@@ -113,7 +135,7 @@ func (s *service) configure(ctx context.Context) error {
 	if err := s.settings.apply(); err != nil {
 		return err
 	}
-	if err := s.o.check(s.given, s.t.env); err != nil {
+	if err := s.o.check(s.settings.source, s.t.env); err != nil {
 		return err
 	}
 	s.level.Set(s.o.logLevel)
@@ -124,7 +146,7 @@ func (s *service) configure(ctx context.Context) error {
 }
 
 // given tells whether a setting was made, wherever.
-func (s *service) given(flag string) bool { return s.settings.flags.Lookup(flag).Changed }
+func (s *service) given(flag string) bool { return s.settings.source(flag) != "" }
 
 func newServeLogger(w io.Writer, format string, level slog.Leveler) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: level}
@@ -212,8 +234,6 @@ func (s *service) serve(ctx context.Context, hup <-chan os.Signal) error {
 	for {
 		select {
 		case err := <-ended:
-			// The next SIGTERM or SIGINT does what it does to any process.
-			signal.Reset(syscall.SIGTERM, syscall.SIGINT)
 			return err
 		case <-hup:
 			s.reload(ctx)

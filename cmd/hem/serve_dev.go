@@ -49,6 +49,9 @@ func (s *service) personalise(ctx context.Context) error {
 	}
 	defer client.Close()
 
+	if err := s.backend.setClock(ctx, client); err != nil {
+		return err
+	}
 	// Each key takes a third of a second.
 	var user, master *hem.PersonaKey
 	var userErr, masterErr error
@@ -93,6 +96,9 @@ func (s *service) sayWhatNext() {
 	}
 	fmt.Fprintf(&b, "  user's passphrase      %s\n", s.o.devUser)
 	fmt.Fprintf(&b, "  master's passphrase    %s\n", s.o.devMaster)
+	if s.backend != nil {
+		fmt.Fprintf(&b, "  backend for check-ins  %s\n", s.backend.url)
+	}
 	fmt.Fprintf(&b, "\nTry, in another shell:\n\n")
 	fmt.Fprintf(&b, "  %s %s/api/auth/token\n", curl, shellQuote(url))
 	fmt.Fprintf(&b, "  %s login%s --scope %s --passphrase-file -\n", hemCmd, reach, api.ScopeSystemConfig)
@@ -121,7 +127,7 @@ func ownCommand() string {
 // shellQuote writes s as one word of sh.
 func shellQuote(s string) string {
 	special := func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/.:-_+,@%=", r))
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/.:-_+,@%", r))
 	}
 	if s != "" && !strings.ContainsFunc(s, special) {
 		return s

@@ -87,55 +87,106 @@ func newServeFlags() (*pflag.FlagSet, *serveOptions) {
 	return fs, o
 }
 
-// check finds settings that contradict each other or weaken the module
-// without saying so, and completes the rest. given tells whether a setting was
-// made at all.
-func (o *serveOptions) check(given func(flag string) bool, env func(string) (string, bool)) error {
-	anyOf := func(flags ...string) string {
-		for _, f := range flags {
-			if given(f) {
-				return f
-			}
+// A sourceFunc says in words where a setting was made; "" for nowhere.
+type sourceFunc func(flag string) string
+
+// of is what an error calls a setting.
+func (source sourceFunc) of(flag string) string {
+	if s := source(flag); s != "" {
+		return s
+	}
+	return "--" + flag
+}
+
+// anyOf is where the first of flags that was set was set.
+func (source sourceFunc) anyOf(flags ...string) string {
+	for _, f := range flags {
+		if s := source(f); s != "" {
+			return s
 		}
-		return ""
+	}
+	return ""
+}
+
+// check finds settings that contradict each other or weaken the module
+// without saying so, and completes the rest.
+func (o *serveOptions) check(source sourceFunc, env func(string) (string, bool)) error {
+	for flag, value := range map[string]string{
+		"data": o.DataDir, "tls-cert": o.TLSCert, "tls-key": o.TLSKey, "root-key": o.RootKey.File,
+		"root-key-identity": o.RootKey.Identity, "root-key-passphrase-file": o.RootKey.PassphraseFile,
+		"dev-user-passphrase": o.devUser, "dev-master-passphrase": o.devMaster,
+	} {
+		if value == "" && source(flag) != "" {
+			// A script's variable that is not set must not move the keys.
+			return fmt.Errorf("%s is empty; name something, or leave it out", source(flag))
+		}
 	}
 	if o.dev {
-		if given("data") {
-			return errors.New("--dev keeps its state in memory; leave out --data, or leave out --dev and personalise the module with hem init")
+		if err := o.checkDev(source); err != nil {
+			return err
 		}
-		if o.ClockSource != module.ClockSystem {
-			return errors.New("--dev sets the clock itself; leave out --rtc checkin, or leave out --dev")
-		}
-		if f := anyOf("tls-cert", "tls-key"); f != "" {
-			return fmt.Errorf("--dev issues its own certificate; leave out --%s, or leave out --dev", f)
-		}
-		o.Memory, o.LoopbackOnly = true, !o.devAllowRemote
-	} else if f := anyOf("dev-allow-remote", "dev-user-passphrase", "dev-master-passphrase"); f != "" {
-		return fmt.Errorf("--%s says something about --dev only; leave it out, or add --dev", f)
+	} else if s := source.anyOf("dev-allow-remote", "dev-user-passphrase", "dev-master-passphrase"); s != "" {
+		return fmt.Errorf("%s says something about --dev only; leave it out, or add --dev", s)
 	}
+	if err := o.checkState(source, env); err != nil {
+		return err
+	}
+	if o.ClockSource == module.ClockCheckin && len(o.TrustedBackends) == 0 && !o.dev {
+		return fmt.Errorf("%s: the clock is to come from a backend, and none is trusted, so the module would never know the time; name one with --trusted-backend, or take --rtc system", source.of("rtc"))
+	}
+	if o.MaxTokenTTL < time.Second {
+		return fmt.Errorf("%s must be at least 1s", source.of("max-token-ttl"))
+	}
+	return o.checkDamping(source)
+}
+
+// checkDev makes the module one to play with.
+func (o *serveOptions) checkDev(source sourceFunc) error {
+	if s := source("data"); s != "" {
+		return fmt.Errorf("--dev keeps its state in memory; leave out %s, or leave out --dev and personalise the module with hem init", s)
+	}
+	if s := source.anyOf("tls-cert", "tls-key"); s != "" {
+		return fmt.Errorf("--dev issues its own certificate; leave out %s, or leave out --dev", s)
+	}
+	if len(o.TLSNames) > 0 {
+		// What is printed to paste calls the module by these.
+		o.TLSNames = append(o.TLSNames, "localhost", "127.0.0.1", "::1")
+		if host, _, err := net.SplitHostPort(o.HTTPSAddr); err == nil && host != "" {
+			o.TLSNames = append(o.TLSNames, host)
+		}
+	}
+	o.Memory, o.LoopbackOnly = true, !o.devAllowRemote
+	return nil
+}
+
+// checkState finds out where the state is kept.
+func (o *serveOptions) checkState(source sourceFunc, env func(string) (string, bool)) error {
 	if o.Memory {
-		if given("data") {
-			return errors.New("the state is either in memory or in a folder; leave out --memory or --data")
+		if s := source("data"); s != "" {
+			return fmt.Errorf("the state is either in memory or in a folder; leave out %s or %s", source.of("memory"), s)
 		}
-		if f := anyOf("root-key", "root-key-identity", "root-key-passphrase-file"); f != "" {
-			return fmt.Errorf("--%s seals what is kept in a folder, and the state is kept in memory; leave it out", f)
+		if s := source.anyOf("root-key", "root-key-identity", "root-key-passphrase-file"); s != "" {
+			return fmt.Errorf("%s seals what is kept in a folder, and the state is kept in memory; leave it out", s)
 		}
-	} else if o.DataDir == "" {
-		var err error
+		return nil
+	}
+	var err error
+	if o.DataDir == "" {
 		if o.DataDir, err = defaultDataDir(env); err != nil {
 			return err
 		}
 	}
-	if o.MaxTokenTTL < time.Second {
-		return errors.New("--max-token-ttl must be at least 1s")
+	// The ready line names a file in it to programs that run elsewhere.
+	if o.DataDir, err = filepath.Abs(o.DataDir); err != nil {
+		return fmt.Errorf("the data folder: %w", err)
 	}
-	return o.checkDamping()
+	return nil
 }
 
 // maxPenalty leaves room below the time after which a connection is ended.
 const maxPenalty = 30 * time.Second
 
-func (o *serveOptions) checkDamping() error {
+func (o *serveOptions) checkDamping(source sourceFunc) error {
 	d, usual := &o.Damping, session.DefaultDamping()
 	for _, x := range []struct {
 		flag        string
@@ -145,18 +196,18 @@ func (o *serveOptions) checkDamping() error {
 		{"login-penalty", d.Penalty, usual.Penalty},
 		{"login-penalty-window", d.Window, usual.Window},
 	} {
+		if x.flag != "login-penalty-window" && x.value > maxPenalty {
+			return fmt.Errorf("%s can be %s at most", source.of(x.flag), maxPenalty)
+		}
 		if x.value < 0 {
-			return fmt.Errorf("--%s cannot be negative", x.flag)
+			return fmt.Errorf("%s cannot be negative", source.of(x.flag))
 		}
 		if x.value < x.from && !o.unsafeFast {
-			return fmt.Errorf("--%s below %s makes guessing passphrases faster; for tests and benches, add --unsafe-fast-login", x.flag, x.from)
+			return fmt.Errorf("%s below %s makes guessing passphrases faster; for tests and benches, add --unsafe-fast-login", source.of(x.flag), x.from)
 		}
 	}
-	if d.Delay > maxPenalty || d.Penalty > maxPenalty {
-		return fmt.Errorf("--login-delay and --login-penalty can be %s at most", maxPenalty)
-	}
 	if d.Penalty < d.Delay && !o.unsafeFast {
-		return errors.New("--login-penalty is shorter than --login-delay, so failures would make logins faster")
+		return fmt.Errorf("%s is shorter than %s, so failures would make logins faster", source.of("login-penalty"), source.of("login-delay"))
 	}
 	if o.unsafeFast {
 		d.Limits = false

@@ -25,21 +25,28 @@ func serveEnvName(flag string) string {
 type settings struct {
 	flags *pflag.FlagSet
 	env   func(string) (string, bool)
-	// onLine are the flags of the command line. They are known once apply was
-	// called.
-	onLine map[string]bool
+	// onLine are the flags of the command line, and sources says of every flag
+	// that was set where. Both are known once apply was called.
+	onLine  map[string]bool
+	sources map[string]string
 }
+
+// source says in words where a setting was made; "" for nowhere.
+func (s *settings) source(flag string) string { return s.sources[flag] }
 
 // apply gives the flags that the command line left alone their values from
 // the environment and the file. A variable that is empty counts as not set.
 func (s *settings) apply() error {
-	s.onLine = make(map[string]bool)
+	s.onLine, s.sources = make(map[string]bool), make(map[string]string)
 	var errs []error
 	s.flags.VisitAll(func(f *pflag.Flag) {
 		s.onLine[f.Name] = f.Changed
 		text, _ := s.env(serveEnvName(f.Name))
-		if !f.Changed && text != "" {
-			errs = append(errs, setFlag(f, "the variable "+serveEnvName(f.Name), text))
+		switch {
+		case f.Changed:
+			s.sources[f.Name] = "--" + f.Name
+		case text != "":
+			errs = append(errs, s.set(f, "the variable "+serveEnvName(f.Name), text))
 		}
 	})
 	if err := errors.Join(errs...); err != nil {
@@ -66,7 +73,7 @@ func (s *settings) again(fresh *pflag.FlagSet) error {
 	return next.apply()
 }
 
-func setFlag(f *pflag.Flag, source string, texts ...string) error {
+func (s *settings) set(f *pflag.Flag, source string, texts ...string) error {
 	_, isList := f.Value.(interface{ many() })
 	if len(texts) != 1 && !isList {
 		return fmt.Errorf("%s wants one value, not a list", source)
@@ -76,7 +83,7 @@ func setFlag(f *pflag.Flag, source string, texts ...string) error {
 			return fmt.Errorf("%s has a wrong value %q: %w", source, text, err)
 		}
 	}
-	f.Changed = true
+	f.Changed, s.sources[f.Name] = true, source
 	return nil
 }
 
@@ -94,7 +101,7 @@ func (s *settings) applyFile(path string) error {
 		source := fmt.Sprintf("%s in %s", f.Name, path)
 		texts, err := settingTexts(v)
 		if err == nil {
-			err = setFlag(f, source, texts...)
+			err = s.set(f, source, texts...)
 		} else {
 			err = fmt.Errorf("%s: %w", source, err)
 		}

@@ -41,10 +41,13 @@ func configured(t *testing.T, args []string, env map[string]string, file string)
 	if err := s.apply(); err != nil {
 		return o, s, err
 	}
-	return o, s, o.check(func(f string) bool { return fs.Lookup(f).Changed }, lookup)
+	return o, s, o.check(s.source, lookup)
 }
 
 type vars = map[string]string
+
+// backend is a usable X25519 key.
+const backend = "CQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 
 func TestServeSettingsPrecedence(t *testing.T) {
 	const file = `
@@ -61,7 +64,7 @@ audit-durability = "relaxed"
 `
 	o, _, err := configured(t,
 		[]string{"--config", "CONFIG", "--login-delay", "1s", "--tls-name", "line.test", "--tls-name", "b.test"},
-		vars{"HEM_SERVE_LOGIN_DELAY": "2s", "HEM_SERVE_LOGIN_PENALTY": "5s", "HEM_SERVE_TLS_NAME": "env.test", "HEM_SERVE_RTC": "checkin", "HEM_SERVE_PROFILE": ""},
+		vars{"HEM_SERVE_TRUSTED_BACKEND": backend, "HEM_SERVE_LOGIN_DELAY": "2s", "HEM_SERVE_LOGIN_PENALTY": "5s", "HEM_SERVE_TLS_NAME": "env.test", "HEM_SERVE_RTC": "checkin", "HEM_SERVE_PROFILE": ""},
 		file)
 	if err != nil {
 		t.Fatal(err)
@@ -89,12 +92,17 @@ audit-durability = "relaxed"
 		t.Error(diff)
 	}
 
-	o, _, err = configured(t, nil, vars{"HEM_SERVE_CONFIG": "CONFIG", "HEM_SERVE_TLS_NAME": "a.test, b.test"}, `rtc = "checkin"`)
-	if diff := cmp.Diff([]string{"a.test", "b.test"}, o.TLSNames); err != nil || diff != "" || o.ClockSource != module.ClockCheckin {
-		t.Error(err, diff)
+	o, _, err = configured(t, nil, vars{"HEM_SERVE_CONFIG": "CONFIG", "HEM_SERVE_TLS_NAME": "a.test, b.test"}, `rtc = "checkin"
+trusted-backend = ["`+backend+`", "`+strings.TrimSuffix(backend, "=")+`"]`)
+	if diff := cmp.Diff([]string{"a.test", "b.test"}, o.TLSNames); err != nil || diff != "" || o.ClockSource != module.ClockCheckin || len(o.TrustedBackends) != 2 {
+		t.Error(err, diff, o.TrustedBackends)
 	}
 	if o.DataDir != "/home/ada/.local/share/softhem" {
 		t.Error(o.DataDir)
+	}
+	here, _ := os.Getwd()
+	if o, _, err = configured(t, []string{"--data", "relative"}, nil, ""); err != nil || o.DataDir != filepath.Join(here, "relative") {
+		t.Error(o.DataDir, err)
 	}
 	o, _, err = configured(t, nil, vars{"XDG_DATA_HOME": "/xdg"}, "")
 	if err != nil || o.DataDir != "/xdg/softhem" {
@@ -181,16 +189,22 @@ func TestServeSettingsRefused(t *testing.T) {
 		{"--login-delay 499ms", nil, "", "--unsafe-fast-login"},
 		{"--login-penalty 1s", nil, "", "--unsafe-fast-login"},
 		{"--login-penalty-window 14s", nil, "", "--unsafe-fast-login"},
-		{"", vars{"HEM_SERVE_LOGIN_DELAY": "0s"}, "", "--unsafe-fast-login"},
-		{"--config CONFIG", nil, `login-delay = "0"`, "--unsafe-fast-login"},
+		{"", vars{"HEM_SERVE_LOGIN_DELAY": "0s"}, "", "the variable HEM_SERVE_LOGIN_DELAY below 500ms makes guessing passphrases faster; for tests and benches, add --unsafe-fast-login"},
+		{"--config CONFIG", nil, `login-delay = "0"`, "serve.toml below 500ms makes"},
+		{"--config CONFIG", nil, "max-token-ttl = \"0s\"", "serve.toml must be at least 1s"},
 		{"--login-delay -1s --unsafe-fast-login", nil, "", "negative"},
 		{"--login-delay 2s", nil, "", "shorter than --login-delay"},
 		{"--login-penalty 2m", nil, "", "30s at most"},
 		{"--max-token-ttl 1ms", nil, "", "at least 1s"},
 
 		{"--dev --data /x", nil, "", "--dev keeps its state in memory"},
-		{"--dev", vars{"HEM_SERVE_DATA": "/x"}, "", "--dev keeps its state in memory"},
-		{"--dev --rtc checkin", nil, "", "--dev sets the clock itself"},
+		{"--dev", vars{"HEM_SERVE_DATA": "/x"}, "", "leave out the variable HEM_SERVE_DATA, or leave out --dev"},
+		{"--rtc checkin", nil, "", "--rtc: the clock is to come from a backend, and none is trusted"},
+		{"", vars{"HEM_SERVE_RTC": "checkin"}, "", "the variable HEM_SERVE_RTC: the clock is to come from a backend"},
+		{"--config CONFIG", nil, "trusted-backend = []\nrtc = \"checkin\"", "rtc in "},
+		{"--data=", nil, "", "--data is empty"},
+		{"--root-key=", nil, "", "--root-key is empty"},
+		{"--config CONFIG", nil, `root-key = ""`, "serve.toml is empty"},
 		{"--dev --tls-cert x --tls-key y", nil, "", "--dev issues its own certificate"},
 		{"--dev-user-passphrase x", nil, "", "--dev-user-passphrase says something about --dev only"},
 		{"--dev-allow-remote", nil, "", "--dev-allow-remote says something about --dev only"},
@@ -222,6 +236,10 @@ func TestServeDev(t *testing.T) {
 	o, _, err := configured(t, []string{"--dev"}, nil, "")
 	if err != nil || !o.LoopbackOnly || !o.Memory || o.DataDir != "" {
 		t.Errorf("%+v, %v", o, err)
+	}
+	o, _, err = configured(t, []string{"--dev", "--rtc", "checkin", "--tls-name", "hem.test", "--https", "127.0.0.9:1"}, nil, "")
+	if diff := cmp.Diff([]string{"hem.test", "localhost", "127.0.0.1", "::1", "127.0.0.9"}, o.TLSNames); err != nil || diff != "" {
+		t.Error(err, diff)
 	}
 	o, _, err = configured(t, []string{"--dev", "--dev-allow-remote"}, nil, "")
 	if err != nil || o.LoopbackOnly {

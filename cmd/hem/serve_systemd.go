@@ -55,6 +55,14 @@ func (s *service) takeSockets() error {
 	if err != nil || secure == nil && plain == nil {
 		return err
 	}
+	for _, x := range []struct {
+		flag, addr string
+		socket     net.Listener
+	}{{"https", s.o.HTTPSAddr, secure}, {"http", s.o.HTTPAddr, plain}} {
+		if x.socket != nil && x.addr == "" {
+			return fmt.Errorf("the service manager passes a socket for %s, and %s turns it off; take back one of them", x.flag, s.settings.source(x.flag))
+		}
+	}
 	s.o.HTTPSListener, s.o.HTTPListener = secure, plain
 	if !s.given("http") {
 		s.o.HTTPAddr = ""
@@ -80,11 +88,15 @@ func activated() (secure, plain net.Listener, err error) {
 		if l.Addr().Network() != "tcp" {
 			return nil, nil, fmt.Errorf("the socket %s of the service manager is not a TCP socket", f.Name())
 		}
-		switch {
-		case f.Name() == "https" && secure == nil:
+		// A second one of a name must not become the other listener: clients
+		// would meet plain HTTP where they expect TLS.
+		switch name := f.Name(); {
+		case name == "https" && secure == nil:
 			secure = l
-		case f.Name() == "http" && plain == nil:
+		case name == "http" && plain == nil:
 			plain = l
+		case name == "https" || name == "http":
+			return nil, nil, fmt.Errorf("the service manager passes more than one socket named %s; there is one listener of that name", name)
 		default:
 			others = append(others, l)
 		}

@@ -98,10 +98,19 @@ func testServeSockets(t *testing.T, p program) {
 	}
 	r.stop()
 
-	fs, _ = files(3)
-	cmd := with(fs, "a:b:c", "--memory")
-	out, err := cmd.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "more sockets than there are listeners") {
-		t.Errorf("%v: %s", err, out)
+	for _, tc := range []struct {
+		names string
+		args  []string
+		want  string
+	}{
+		{"a:b:c", nil, "more sockets than there are listeners"},
+		{"https:https", nil, "more than one socket named https"},
+		{"https:http", []string{"--http=off"}, "passes a socket for http, and --http turns it off"},
+	} {
+		fs, _ = files(strings.Count(tc.names, ":") + 1)
+		out, err := with(fs, tc.names, append(tc.args, "--memory")...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), tc.want) {
+			t.Errorf("%v: %s, want %q", err, out, tc.want)
+		}
 	}
 }

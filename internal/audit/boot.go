@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"softhem/internal/suite"
@@ -30,12 +31,18 @@ func parseID(name string) (int64, bool) {
 }
 
 // StartBoot closes the current file and starts the next one with KEY_INIT,
-// STARTUP and what recovery has to report. The caller appends SELFTEST_PASSED.
+// STARTUP, the records given (the self-test's), and what recovery has to report.
+// Nothing comes between them.
 //
 // On ErrFull the current file goes on.
-func (l *Log) StartBoot(ctx context.Context) error {
+func (l *Log) StartBoot(ctx context.Context, first ...Record) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	for _, r := range first {
+		if err := r.check(); err != nil {
+			return err
+		}
 	}
 	if l.Current() != "" && l.room() { // they belong to the boot they happened in
 		l.writeCounted() // what cannot be written stays counted
@@ -55,7 +62,7 @@ func (l *Log) StartBoot(ctx context.Context) error {
 	lines := fmt.Appendf(nil, "# %s\n", l.cfg.Product)
 	lines = s.renderKeyInit(lines, start, key, l.cfg.Sign(key))
 	lines = s.render(lines, start, Record{Type: Startup})
-	for _, r := range l.carry {
+	for _, r := range slices.Concat(first, l.carry) {
 		lines = s.render(lines, start, r)
 	}
 	s.end = int64(len(lines))

@@ -77,8 +77,8 @@ func VerifyFile(r io.Reader, eidSign []byte) (Report, error) {
 	}
 }
 
-// Entries reads a file as VerifyFile does and yields each entry with its line
-// (without the newline, valid until the next), then the error if there is one.
+// Entries reads a file as VerifyFile does and yields each entry that holds,
+// then the error if there is one.
 func Entries(r io.Reader, eidSign []byte) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		s := newScanner(r, eidSign)

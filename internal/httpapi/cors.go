@@ -22,6 +22,7 @@ func (c *call) checkOrigin() error {
 		return api.ErrOrigin.Because("this origin is not in the module's allow-list")
 	}
 	c.w.Header().Set("Access-Control-Allow-Origin", origin)
+	c.w.Header().Set("Access-Control-Expose-Headers", api.HeaderError+", Retry-After")
 	return nil
 }
 

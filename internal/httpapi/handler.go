@@ -92,6 +92,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				panic(v)
 			}
 			h.log.Error("a request made the program panic", "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))
+			if c.pass != nil { // its place must not stay taken
+				ended, end := context.WithCancel(c.ctx)
+				end()
+				_ = c.pass.Leave(ended)
+			}
 			status = c.fail(errors.New("panic"))
 		}
 		if name != "" && h.cfg.Observe != nil {
@@ -177,6 +182,9 @@ func decoded[Req, Ans any](c *call, op func(context.Context, *module.Pass, Req) 
 	if _, err := io.ReadFull(c.r.Body, body); err != nil {
 		return nil, api.ErrBadRequest.Because("the body ended early")
 	}
+	if err := c.module.Arrived(c.pass); err != nil {
+		return nil, err
+	}
 	if err := json.Unmarshal(body, &req); err != nil {
 		return nil, api.ErrBadRequest.Because("the body is not the JSON object this takes")
 	}
@@ -218,15 +226,25 @@ func (c *call) trusted(peer netip.Addr) bool {
 
 // forwardedFor walks X-Forwarded-For from its end, over proxies that are
 // trusted, to the first address that is not: what stands before it was written
-// by a stranger.
+// by a stranger. A hop that cannot be read makes the caller unknown, which is
+// never loopback.
 func (c *call) forwardedFor(peer netip.Addr) netip.Addr {
-	hops := strings.Split(strings.Join(c.r.Header.Values("X-Forwarded-For"), ","), ",")
+	values := c.r.Header.Values("X-Forwarded-For")
+	if len(values) == 0 {
+		return peer
+	}
+	hops := strings.Split(strings.Join(values, ","), ",")
 	for i := len(hops) - 1; i >= 0; i-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
-			break
+		hop := strings.TrimSpace(hops[i])
+		addr, err := netip.ParseAddr(strings.Trim(hop, "[]"))
+		if err != nil { // some proxies add the port
+			withPort, err := netip.ParseAddrPort(hop)
+			if err != nil {
+				return netip.Addr{}
+			}
+			addr = withPort.Addr()
 		}
-		peer = hop.Unmap()
+		peer = addr.Unmap().WithZone("")
 		if !c.trusted(peer) {
 			break
 		}

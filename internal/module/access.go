@@ -128,8 +128,8 @@ type Pass struct {
 //
 // After a nil error, [Pass.Leave] must be called before the answer goes out.
 func (m *Module) Enter(ctx context.Context, op Op, caller Caller) (*Pass, error) {
-	st := m.state.Load()
-	now, clockSet := m.now(st)
+	now, clockSet := m.now(m.state.Load())
+	st := m.state.Load() // after the time: a clock set back has replaced the secrets
 	rule := &m.rules[op]
 	p := &Pass{op: op, caller: caller, state: st, now: now}
 
@@ -157,14 +157,20 @@ func (m *Module) Enter(ctx context.Context, op Op, caller Caller) (*Pass, error)
 	if err := m.authorise(ctx, p, rule); err != nil {
 		return nil, err
 	}
-	if rule.Damped {
-		place, err := m.damper.Enter(caller.Addr)
-		if err != nil {
-			return nil, err
-		}
-		p.place = place
-	}
 	return p, nil
+}
+
+// Arrived is called when the whole request is there, before anything of it is
+// looked at. A damped operation takes its place now and not earlier: a caller
+// who holds back the bodies of many requests gains nothing by it. The error is
+// a 429.
+func (m *Module) Arrived(p *Pass) error {
+	if !m.rules[p.op].Damped {
+		return nil
+	}
+	place, err := m.damper.Enter(p.caller.Addr)
+	p.place = place
+	return err
 }
 
 // authorise checks that there is a token if there has to be one, and that its
@@ -194,10 +200,12 @@ func (m *Module) authorise(ctx context.Context, p *Pass, rule *Rule) error {
 // Leave ends the pass: the answer of a damped operation is held back until it
 // is due. Its error means that the caller has gone.
 func (p *Pass) Leave(ctx context.Context) error {
-	if p.place == nil {
+	place := p.place
+	if place == nil {
 		return nil
 	}
-	return p.place.Wait(ctx)
+	p.place = nil
+	return place.Wait(ctx)
 }
 
 // who is the caller as the audit log names it.

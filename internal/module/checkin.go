@@ -108,7 +108,7 @@ func (m *Module) CheckinFinish(ctx context.Context, p *Pass, req api.Checked) (a
 }
 
 func (m *Module) checkChecked(p *Pass, token string) (c checkedClaims, nonce session.Nonce, err error) {
-	issuer, err := session.OpenEJWT(p.state.boot.Key(), token, &c)
+	issuer, err := p.state.boot.OpenEJWT(token, &c)
 	if err != nil {
 		return c, nonce, err
 	}
@@ -132,7 +132,8 @@ func (m *Module) checkChecked(p *Pass, token string) (c checkedClaims, nonce ses
 }
 
 // setClock takes a backend's time, if the clock is one that is set by
-// check-in. A step back ends all nonces and tokens.
+// check-in. A step back ends all nonces and tokens, before anybody is given the
+// earlier time and again after. Without its record the clock stays as it was.
 func (m *Module) setClock(ctx context.Context, p *Pass, unix int64) error {
 	trusted := p.state.config.TrustedTS
 	if !trusted && p.state.config.Inited {
@@ -140,18 +141,21 @@ func (m *Module) setClock(ctx context.Context, p *Pass, unix int64) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.audit.Broken(); err != nil {
-		return m.refusal(err) // no record, no new time
-	}
-	old, changed, steppedBack := m.clock.setTo(unix, trusted)
-	if !changed {
+	s := m.clock.plan(unix, trusted)
+	if !s.changes {
 		return nil
 	}
-	if steppedBack {
+	if s.stepsBack {
 		m.renewBoot()
-	} else {
+		defer m.renewBoot()
+	}
+	m.clock.apply(s)
+	m.audit.ClockSet()
+	arg := binary.LittleEndian.AppendUint32(nil, uint32(s.old))
+	err := m.append(ctx, audit.Record{Type: audit.RTCSet, Arg: arg})
+	if err != nil {
+		m.clock.revert(s)
 		m.audit.ClockSet()
 	}
-	arg := binary.LittleEndian.AppendUint32(nil, uint32(old))
-	return m.append(ctx, audit.Record{Type: audit.RTCSet, Arg: arg})
+	return err
 }

@@ -49,8 +49,9 @@ func (c *clock) start(last int64) {
 	c.set.Store(nil)
 }
 
-// now is the module's time in Unix seconds, whether it is set, and whether it
-// was found to have stepped back. trusted is the trusted-time option.
+// now is the module's time in Unix seconds, whether it is set, and whether the
+// host's clock has stepped back, which stays so until stepBack. trusted is the
+// trusted-time option.
 func (c *clock) now(trusted bool) (unix int64, set, steppedBack bool) {
 	host := c.host()
 	if c.source == ClockCheckin {
@@ -76,12 +77,13 @@ func (c *clock) now(trusted bool) (unix int64, set, steppedBack bool) {
 		case floor-unix <= backwardsGrace:
 			return floor, true, false
 		default:
-			if c.floor.CompareAndSwap(floor, unix) {
-				return unix, true, true
-			}
+			return unix, true, true
 		}
 	}
 }
+
+// stepBack lets the host's clock be earlier than it was.
+func (c *clock) stepBack(unix int64) { c.floor.Store(unix) }
 
 // peek is now for the audit log: it changes nothing and reports no step back,
 // because the log asks while it holds its own lock.
@@ -97,20 +99,28 @@ func (c *clock) peek(trusted bool) int64 {
 	return unix
 }
 
-// setTo sets the clock of source ClockCheckin to unix. It tells whether the
-// clock changed at all, and whether that was a step back. old is the time
-// before.
-func (c *clock) setTo(unix int64, trusted bool) (old int64, changed, steppedBack bool) {
-	old, wasSet, _ := c.now(trusted)
-	if c.source != ClockCheckin {
-		return old, false, false
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	behind := old - unix
-	if wasSet && c.set.Load() != nil && behind >= 0 && behind <= backwardsGrace {
-		return old, false, false
-	}
-	c.set.Store(&anchor{unix: unix, at: c.host()})
-	return old, true, behind > backwardsGrace
+// A setting is a change of a clock of source ClockCheckin that can be made and
+// unmade.
+type setting struct {
+	old         int64 // the time before
+	changes     bool
+	stepsBack   bool
+	before, new *anchor
 }
+
+// plan works out what setting the clock to unix means. A time at most a minute
+// behind a set clock changes nothing.
+func (c *clock) plan(unix int64, trusted bool) setting {
+	old, _, _ := c.now(trusted)
+	s := setting{old: old, before: c.set.Load()}
+	behind := old - unix
+	if c.source != ClockCheckin || s.before != nil && behind >= 0 && behind <= backwardsGrace {
+		return s
+	}
+	s.changes, s.stepsBack = true, behind > backwardsGrace
+	s.new = &anchor{unix: unix, at: c.host()}
+	return s
+}
+
+func (c *clock) apply(s setting)  { c.set.Store(s.new) }
+func (c *clock) revert(s setting) { c.set.Store(s.before) }

@@ -25,6 +25,9 @@ func TestClockOfTheHost(t *testing.T) {
 	} {
 		host = host.Add(step.move)
 		got, set, back := c.now(true)
+		if back {
+			c.stepBack(got)
+		}
 		if got != step.want || !set || back != step.steps {
 			t.Errorf("%s: %d, set %v, step back %v; want %d, %v", step.name, got, set, back, step.want, step.steps)
 		}
@@ -32,7 +35,7 @@ func TestClockOfTheHost(t *testing.T) {
 			t.Errorf("%s: the log sees %d", step.name, peek)
 		}
 	}
-	if _, changed, _ := c.setTo(5, true); changed {
+	if c.plan(5, true).changes {
 		t.Error("a check-in moved the host's clock")
 	}
 }
@@ -60,9 +63,17 @@ func TestClockSetByCheckin(t *testing.T) {
 		{"a second forward", 3001, 3000, true, false},
 		{"more than a minute behind", 2940, 3001, true, true},
 	} {
-		old, changed, back := c.setTo(step.to, true)
-		if old != step.old || changed != step.changed || back != step.back {
-			t.Errorf("%s: old %d, changed %v, back %v", step.name, old, changed, back)
+		s := c.plan(step.to, true)
+		if s.old != step.old || s.changes != step.changed || s.stepsBack != step.back {
+			t.Errorf("%s: %+v", step.name, s)
+		}
+		if s.changes {
+			c.apply(s)
+			c.revert(s)
+			if now, _, _ := c.now(true); now != step.old {
+				t.Errorf("%s: unmade, the clock is %d", step.name, now)
+			}
+			c.apply(s)
 		}
 	}
 	host = host.Add(10 * time.Second)

@@ -97,7 +97,7 @@ func (m *Module) Init(ctx context.Context, p *Pass, req api.InitRequest) (api.In
 
 // checkInit checks the proof. Its errors are what the caller is told.
 func (m *Module) checkInit(p *Pass, token string) (c initClaims, issuer [32]byte, err error) {
-	issuer, err = session.OpenEJWT(p.state.boot.Key(), token, &c)
+	issuer, err = p.state.boot.OpenEJWT(token, &c)
 	if err != nil {
 		return c, issuer, api.ErrUnauthorized
 	}

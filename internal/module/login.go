@@ -59,6 +59,9 @@ func (e errProof) Error() string { return string(e) }
 // token nobody has; its boot is over anyway.
 func (m *Module) Login(ctx context.Context, p *Pass, req api.AuthRequest) (api.TokenAnswer, error) {
 	p.must(OpLogin)
+	if p.place == nil {
+		panic("module: a login that is not damped")
+	}
 	if req.Auth == "" {
 		return api.TokenAnswer{}, api.ErrBadRequest.Because("auth is missing")
 	}
@@ -87,7 +90,7 @@ func (m *Module) Login(ctx context.Context, p *Pass, req api.AuthRequest) (api.T
 // checkLogin decides what token an answer earns.
 func (m *Module) checkLogin(p *Pass, auth string) (api.TokenClaims, error) {
 	var c loginClaims
-	issuer, err := session.OpenEJWT(p.state.boot.Key(), auth, &c)
+	issuer, err := p.state.boot.OpenEJWT(auth, &c)
 	if err != nil {
 		return api.TokenClaims{}, err
 	}
@@ -122,6 +125,7 @@ func (m *Module) checkLogin(p *Pass, auth string) (api.TokenClaims, error) {
 	default:
 		return api.TokenClaims{}, errProof("iss is no persona of this module")
 	}
+	p.state.boot.Know(issuer)
 	return m.tokenClaims(p, role, c.Scope, exp, c.Ctx), nil
 }
 

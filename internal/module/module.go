@@ -87,6 +87,8 @@ type Module struct {
 
 	state atomic.Pointer[state]
 	mu    sync.Mutex // one change of state at a time, from reading state to storing it
+
+	stepping sync.Mutex // one who deals with a step back of the clock
 }
 
 // New opens the module's state, makes what a first start lacks, and boots.
@@ -104,45 +106,49 @@ func New(ctx context.Context, cfg Config) (*Module, error) {
 	m.audit, err = audit.Open(ctx, audit.Config{
 		Dir: cfg.AuditDir, Store: cfg.Store, Sign: st.identity.signing.Sign,
 		Product: build.Product(), Durability: cfg.AuditDurability, Logger: cfg.Logger,
-		Now: func() int64 { return m.clock.peek(m.state.Load().config.TrustedTS) },
+		Now: func() int64 {
+			st := m.state.Load()
+			return m.clock.peek(st == nil || st.config.TrustedTS) // nil: the first boot is being begun
+		},
 	})
 	if err != nil {
 		return nil, err
 	}
+	m.clock.start(m.audit.LastTime())
 	if err := m.bootWith(ctx, st); err != nil {
 		return nil, errors.Join(err, m.audit.Close(ctx))
 	}
 	return m, nil
 }
 
-// bootWith starts a boot: new secrets, clock per its source, healthy until the
-// self-test says otherwise, a new log file. The state is in place before the
-// log file is begun because the log asks for the time.
+// bootWith starts a boot: the self-test, a new log file, then new secrets, the
+// clock per its source, and no fail state but what the self-test found. If the
+// log file cannot be begun, nothing has changed.
 func (m *Module) bootWith(ctx context.Context, old *state) error {
 	st := *old
 	st.boot = session.NewBoot()
 	st.bootedAt = time.Now()
 	st.fail = new(atomic.Uint32)
-	m.clock.start(m.audit.LastTime())
-	m.state.Store(&st)
-	if err := m.audit.StartBoot(ctx); err != nil {
+	if err := m.audit.StartBoot(ctx, m.selfTest(&st)); err != nil {
 		return fmt.Errorf("the audit log cannot be begun: %w", err)
 	}
-	return m.selfTest(ctx, &st)
+	m.clock.start(m.audit.LastTime())
+	m.state.Store(&st)
+	return nil
 }
 
 // FLS bits: why a module refuses to work until it is rebooted.
 const flsKnownAnswer = 0x01
 
-// selfTest runs the known answers and records the result.
-func (m *Module) selfTest(ctx context.Context, st *state) error {
-	rec := audit.Record{Type: audit.SelftestPassed}
+// selfTest runs the known answers, latches a failure, and returns the record
+// that says how it went.
+func (m *Module) selfTest(st *state) audit.Record {
 	if err := suite.SelfTest(); err != nil {
 		m.log.Error("the self-test failed; the module will not work", "error", err)
 		st.fail.Store(st.fail.Load() | flsKnownAnswer)
-		rec = audit.Record{Type: audit.NonSecureState, Result: audit.Failed}
+		return audit.Record{Type: audit.NonSecureState, Result: audit.Failed}
 	}
-	return m.audit.Append(ctx, rec)
+	return audit.Record{Type: audit.SelftestPassed}
 }
 
 // Close ends the module and its log. A log that does not end with SHUTDOWN is
@@ -186,13 +192,23 @@ func (m *Module) Profile() Profile { return m.cfg.Profile }
 // WaitingLogins is how many logins are being held back.
 func (m *Module) WaitingLogins() int { return m.damper.Waiting() }
 
-// now is the module's clock. A host clock that stepped back ends all nonces
-// and tokens, so that none which ended comes back to life.
+// now is the module's clock. When the host's clock has stepped back, all nonces
+// and tokens end before anybody is given the earlier time, so that none which
+// had ended comes back to life. Whoever checks a token has to take the state
+// after the time.
 func (m *Module) now(st *state) (unix int64, set bool) {
-	unix, set, steppedBack := m.clock.now(st.config.TrustedTS)
-	if steppedBack {
+	trusted := st.config.TrustedTS
+	unix, set, steppedBack := m.clock.now(trusted)
+	if !steppedBack {
+		return unix, set
+	}
+	m.stepping.Lock() // others who see the step wait here until it is dealt with
+	defer m.stepping.Unlock()
+	if unix, set, steppedBack = m.clock.now(trusted); steppedBack {
 		m.log.Warn("the host's clock was set back; all tokens and challenges end", "now", unix)
 		m.renewBoot()
+		m.clock.stepBack(unix)
+		m.audit.ClockSet()
 	}
 	return unix, set
 }
@@ -204,7 +220,6 @@ func (m *Module) renewBoot() {
 		st := *old
 		st.boot = old.boot.Renewed()
 		if m.state.CompareAndSwap(old, &st) {
-			m.audit.ClockSet()
 			return
 		}
 	}

@@ -309,7 +309,9 @@ func TestProxiesAreBelievedWhenNamed(t *testing.T) {
 		{"what a stranger wrote himself does not count", b, []string{"X-Forwarded-For", "127.0.0.1, 192.0.2.1"}, 418},
 		{"a chain of trusted proxies", b, []string{"X-Forwarded-For", "192.0.2.1, 10.0.0.9"}, 418},
 		{"two header lines", b, []string{"X-Forwarded-For", "192.0.2.1", "X-Forwarded-For", "10.0.0.9"}, 418},
-		{"nonsense", b, []string{"X-Forwarded-For", "what"}, passed},
+		{"nonsense is nobody known", b, []string{"X-Forwarded-For", "what"}, 418},
+		{"an address with a port", b, []string{"X-Forwarded-For", "192.0.2.1:567"}, 418},
+		{"loopback behind a proxy on this host", b, []string{"X-Forwarded-For", "[::1]:567"}, passed},
 	} {
 		if got := get(c.s, c.header...); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)

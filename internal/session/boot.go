@@ -16,6 +16,8 @@ type Boot struct {
 	used   UsedNonces
 	spk    string // base64 of the session key, as it goes out
 
+	personaKeys sync.Map // of [32]byte, an issuer, to *suite.MACKey; see Know
+
 	bearerKeys sync.Map // of bearerID to *suite.MACKey; one for each sub and generation met
 }
 
@@ -42,3 +44,30 @@ func (b *Boot) Key() *suite.X25519Key { return b.key }
 
 // SPK is the public session key as it goes out, base64.
 func (b *Boot) SPK() string { return b.spk }
+
+// OpenEJWT is [OpenEJWT] for an eJWT to this boot's session key.
+func (b *Boot) OpenEJWT(token string, claims any) (issuer [32]byte, err error) {
+	return openEJWT(token, claims, func(issuer [32]byte) (*suite.MACKey, error) {
+		if key, ok := b.personaKeys.Load(issuer); ok {
+			return key.(*suite.MACKey), nil
+		}
+		return macKey(b.key, issuer)
+	})
+}
+
+// Know keeps the MAC key between this boot and an issuer, so that X25519 is not
+// computed for every one of its tokens: half of what a login costs. It is for
+// the few whose proof was accepted; a stranger must not decide what is kept.
+//
+// A token of a known issuer is then checked some 40 µs faster than one of a
+// stranger. That tells a caller, who chose the issuer, that it has logged in
+// before; the damping, which has every answer wait for the same moment, does
+// not let it through.
+func (b *Boot) Know(issuer [32]byte) {
+	if _, known := b.personaKeys.Load(issuer); known {
+		return
+	}
+	if key, err := macKey(b.key, issuer); err == nil {
+		b.personaKeys.Store(issuer, key)
+	}
+}

@@ -34,6 +34,20 @@ func SignEJWT(secret []byte, claims any) (string, error) {
 // issuer it names with own, checks the MAC, and decodes the claims into
 // claims. It returns the issuer's public key. Every failure is [ErrToken].
 func OpenEJWT(own *suite.X25519Key, token string, claims any) (issuer [32]byte, err error) {
+	return openEJWT(token, claims, func(issuer [32]byte) (*suite.MACKey, error) { return macKey(own, issuer) })
+}
+
+// macKey is the MAC key between own and an issuer.
+func macKey(own *suite.X25519Key, issuer [32]byte) (*suite.MACKey, error) {
+	secret, err := own.Shared(issuer[:])
+	if err != nil {
+		return nil, refuse("iss is a point of low order")
+	}
+	defer clear(secret)
+	return suite.NewMACKey(secret), nil
+}
+
+func openEJWT(token string, claims any, keyOf func(issuer [32]byte) (*suite.MACKey, error)) (issuer [32]byte, err error) {
 	j, err := splitJWS(token)
 	if err != nil {
 		return issuer, err
@@ -51,12 +65,11 @@ func OpenEJWT(own *suite.X25519Key, token string, claims any) (issuer [32]byte, 
 	if !ok {
 		return issuer, refuse("iss is not 32 bytes")
 	}
-	secret, err := own.Shared(issuer[:])
+	key, err := keyOf(issuer)
 	if err != nil {
-		return issuer, refuse("iss is a point of low order")
+		return issuer, err
 	}
-	defer clear(secret)
-	if !j.verify(suite.NewMACKey(secret)) {
+	if !j.verify(key) {
 		return issuer, refuse("MAC does not verify")
 	}
 	return issuer, decodeClaims(j.claims, claims)
