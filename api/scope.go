@@ -29,6 +29,15 @@ const (
 	ScopeKeyDelete      = "keymgmt:del"
 )
 
+// Scopes lists the scopes above. Two families are open-ended and not among
+// them: keymgmt:use:<kid> and storage:disk<N>[:rw].
+func Scopes() []string {
+	return []string{
+		ScopeSystemConfig, ScopeSystemUpgrade, ScopeSystemShutdown, ScopeExtPair, ScopeLoggerGet,
+		ScopeKeyList, ScopeKeySearch, ScopeKeyGet, ScopeKeyGen, ScopeKeyImport, ScopeKeyDerive, ScopeKeyUpdate, ScopeKeyDelete,
+	}
+}
+
 // Limits of what a token request may ask for.
 const (
 	MaxScopeChars   = 127 // longest scope of a login

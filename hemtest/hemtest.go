@@ -74,6 +74,10 @@ type Options struct {
 	// UserPassphrase and MasterPassphrase are "user" and "master" when empty.
 	UserPassphrase, MasterPassphrase string
 
+	// BrokenLog says that the test is going to break the audit log, so that
+	// the module may end with an error.
+	BrokenLog bool
+
 	// Logger gets the operator's log; nil drops it.
 	Logger *slog.Logger
 }
@@ -91,6 +95,7 @@ type Module struct {
 
 	t      testing.TB
 	origin string
+	broken bool
 	server *server.Server
 	stop   sync.Once
 }
@@ -115,7 +120,7 @@ func New(t testing.TB, opts *Options) *Module {
 		CAFile: s.CAFile(), EID: s.Module().EID(),
 		User: "hemtest", UserPassphrase: or(opts.UserPassphrase, "user"),
 		MasterPassphrase: or(opts.MasterPassphrase, "master"),
-		t:                t, server: s, origin: or(opts.Origin, "*"),
+		t:                t, server: s, origin: or(opts.Origin, "*"), broken: opts.BrokenLog,
 	}
 	t.Cleanup(m.Close)
 	if m.CACert, err = os.ReadFile(m.CAFile); err != nil {
@@ -247,7 +252,7 @@ func (m *Module) HTTPClient() *http.Client {
 // Close ends the module before the test does.
 func (m *Module) Close() {
 	m.stop.Do(func() {
-		if err := m.server.Stop(context.Background()); err != nil {
+		if err := m.server.Stop(context.Background()); err != nil && !m.broken {
 			m.t.Error(fmt.Errorf("hemtest: the module did not end well: %w", err))
 		}
 	})

@@ -3,6 +3,8 @@ package audit
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +14,7 @@ import (
 	"testing"
 
 	"softhem/internal/store"
+	"softhem/internal/suite"
 )
 
 // written makes a folder with one file of a boot, killed after three records,
@@ -292,5 +295,33 @@ func TestOpenRefuses(t *testing.T) {
 	good.Dir = t.TempDir()
 	if _, err := Open(t.Context(), good); !errors.Is(err, store.ErrCorrupt) {
 		t.Errorf("a tail for a strange file: %v", err)
+	}
+}
+
+// T46: who can write the file can rewrite a record and its MAC, for the key
+// stands in the file; lines alone prove nothing.
+func TestThreat_T46_LinesAloneProveNothing(t *testing.T) {
+	var v struct {
+		EIDSign string `json:"eid_sign"`
+		Header  string
+		Lines   []string
+	}
+	raw, err := os.ReadFile("testdata/audit.json")
+	must(t, err)
+	must(t, json.Unmarshal(raw, &v))
+	eidSign, err := base64.StdEncoding.DecodeString(v.EIDSign)
+	must(t, err)
+	first, err := Parse([]byte(v.Lines[0]))
+	must(t, err)
+	forged := strings.Replace(v.Lines[4], "|U|", "|M|", 1)
+	forged = forged[:strings.LastIndexByte(forged, '|')+1]
+	if forged == v.Lines[4] {
+		t.Fatal("nothing was forged")
+	}
+	mac := suite.HMACSHA256(first.Key, []byte(forged))
+	v.Lines[4] = forged + base64.RawURLEncoding.EncodeToString(mac[:16])
+	file := v.Header + "\n" + strings.Join(v.Lines, "\n") + "\n"
+	if _, err := VerifyFile(strings.NewReader(file), eidSign); err != nil {
+		t.Errorf("a record rewritten with the key of the file is noticed without a checkpoint: %v", err)
 	}
 }

@@ -259,6 +259,10 @@ func TestSlowAndHugeClients(t *testing.T) {
 					if _, err := io.WriteString(conn, head); err != nil {
 						t.Fatal(err)
 					}
+					// Others are served meanwhile.
+					if got := send(t, s.Addresses().HTTP, "GET", "/api/system/status", nil); got != http.StatusOK {
+						t.Errorf("another client: %d", got)
+					}
 					go func() {
 						for time.Since(begin) < time.Minute {
 							if _, err := io.WriteString(conn, "x"); err != nil {
