@@ -105,6 +105,9 @@ func (s *service) run(ctx context.Context) error {
 		return &usageError{"hem serve", err.Error()}
 	}
 	harden(s.log)
+	if _, set := s.t.env("GOGC"); !set {
+		server.TuneGC()
+	}
 	if err := s.takeSockets(); err != nil {
 		return err
 	}

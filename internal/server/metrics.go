@@ -3,6 +3,7 @@ package server
 import (
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,7 @@ type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
+	known    sync.Map // of observed to series
 }
 
 func newMetrics(m *module.Module) *metrics {
@@ -56,9 +58,28 @@ func newMetrics(m *module.Module) *metrics {
 	return x
 }
 
+// observed is a route with a status; there are a few dozen.
+type observed struct {
+	route  string
+	status int
+}
+
+// series are the two metrics that an answer adds to, looked up once.
+type series struct {
+	count   prometheus.Counter
+	seconds prometheus.Observer
+}
+
 func (x *metrics) observe(route string, status int, took time.Duration) {
-	x.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
-	x.seconds.WithLabelValues(route).Observe(took.Seconds())
+	key := observed{route, status}
+	s, ok := x.known.Load(key)
+	if !ok {
+		s, _ = x.known.LoadOrStore(key, series{
+			x.requests.WithLabelValues(route, strconv.Itoa(status)), x.seconds.WithLabelValues(route),
+		})
+	}
+	s.(series).count.Inc()
+	s.(series).seconds.Observe(took.Seconds())
 }
 
 // handler serves /metrics, /healthz (the process is up) and /readyz (the

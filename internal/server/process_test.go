@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 
 // serve runs a module until the process is killed.
 func serve(dir string) {
+	server.TuneGC()
 	cfg := testConfig(dir)
 	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if delay, err := time.ParseDuration(os.Getenv(envServe + "_DAMPING")); err == nil {
