@@ -21,6 +21,8 @@ type answered struct {
 	inited, logins, reboots atomic.Int64
 }
 
+func (a *answered) total() int64 { return a.inited.Load() + a.logins.Load() + a.reboots.Load() }
+
 // A module is killed 200 times while it is personalised, logged in to and
 // rebooted. Each time its store opens again, nothing it had answered is lost,
 // nothing is half done, and every log file verifies.
@@ -92,7 +94,12 @@ func work(t *testing.T, p *process, user, master *hem.PersonaKey, said *answered
 			}
 		})
 	}
-	time.Sleep(time.Duration(rand.N(60_000)) * time.Microsecond)
+	// By what was done, not by the clock, so that a slow machine is at work too.
+	before, wanted := said.total(), int64(rand.N(15))
+	for deadline := time.Now().Add(5 * time.Second); said.total() < before+wanted && time.Now().Before(deadline); {
+		time.Sleep(200 * time.Microsecond)
+	}
+	time.Sleep(time.Duration(rand.N(5_000)) * time.Microsecond)
 	p.kill()
 	cancel()
 	wg.Wait()

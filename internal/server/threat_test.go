@@ -142,12 +142,6 @@ func TestThreat_T36_OneProcessOnAFolder(t *testing.T) {
 	}
 }
 
-func (b *lockedBuffer) text() string {
-	b.Lock()
-	defer b.Unlock()
-	return b.String()
-}
-
 // T43: while logins wait, everything else goes on, what writes to the log
 // included.
 func TestThreat_T43_WaitingLoginsHoldNothing(t *testing.T) {
