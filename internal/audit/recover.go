@@ -71,6 +71,7 @@ func (r *recovery) run(ctx context.Context, cfg Config) error {
 			break
 		}
 		r.log.WarnContext(ctx, "an audit log file without records was removed", "file", id)
+		r.report("lost", id, 0, 0)
 		if err := r.dir.remove(id); err != nil {
 			return fmt.Errorf("audit: %w", err)
 		}

@@ -9,11 +9,12 @@ import (
 // checkOrigin lets a web page in only from an origin of the allow-list, and
 // says so to its browser.
 func (c *call) checkOrigin() error {
-	origin := c.r.Header.Get("Origin")
-	if origin == "" {
+	values := c.r.Header.Values("Origin")
+	if len(values) == 0 {
 		return nil
 	}
-	allowed := c.module.AllowsOrigin(origin)
+	origin := values[0]
+	allowed := len(values) == 1 && origin != "" && c.module.AllowsOrigin(origin)
 	if c.cfg.LoopbackOnly && allowed {
 		u, err := url.Parse(origin)
 		allowed = err == nil && isLoopbackName(u.Host)

@@ -3,10 +3,16 @@ package httpapi
 import (
 	"errors"
 	"math"
+	"net/http"
 	"strconv"
+	"time"
 
 	"softhem/api"
 )
+
+// unreadPatience is how long a connection is read on after a body was refused
+// unread, so that a caller who is still sending gets to see the answer.
+const unreadPatience = 500 * time.Millisecond
 
 // fail is the one place where an error becomes an answer: a status, an empty
 // body, and a reason only where the error brought one for the caller. Anything
@@ -27,5 +33,9 @@ func (c *call) fail(err error) int {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(told.RetryAfter.Seconds()))))
 	}
 	c.w.WriteHeader(told.Status)
+	if told.Status == http.StatusRequestEntityTooLarge || told.Status == http.StatusLengthRequired {
+		// The connection closes; whether a body still comes is not waited for.
+		_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(unreadPatience))
+	}
 	return told.Status
 }

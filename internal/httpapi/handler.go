@@ -79,6 +79,9 @@ type text struct {
 
 func (c *call) shutdown() { c.cfg.Shutdown() }
 
+// statusGone is what the metrics count for a caller that hung up.
+const statusGone = 499
+
 // ServeHTTP takes a request through the protocol's checks in their order:
 // path 404, origin 412, size 413 and length 411, then what the module decides,
 // then the body.
@@ -87,10 +90,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{Handler: h, ctx: r.Context(), w: w, r: r}
 	name, status := "", 0
 	defer func() {
-		if v := recover(); v != nil {
-			if v == http.ErrAbortHandler { // the answer could not be completed: only the connection can say so
-				panic(v)
-			}
+		v := recover()
+		if v != nil && v != http.ErrAbortHandler {
 			h.log.Error("a request made the program panic", "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))
 			if c.pass != nil { // its place must not stay taken
 				ended, end := context.WithCancel(c.ctx)
@@ -105,11 +106,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if c.after != nil {
 			c.after()
 		}
+		if v == http.ErrAbortHandler { // no answer, or half of one: only the connection can say so
+			panic(v)
+		}
 	}()
 	header := w.Header()
 	header["Cache-Control"], header["X-Content-Type-Options"], header["Vary"] = h.noStore, h.noSniff, h.varyOrigin
 	header["Content-Type"] = h.typeJSON
-	if !strings.HasPrefix(r.URL.Path, "/api/") {
+	if !strings.HasPrefix(r.URL.Path, "/api/") && r.Method != http.MethodOptions {
 		status = c.fail(api.ErrNotFound.Because("there is no web console in this version"))
 		return
 	}
@@ -118,11 +122,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		name = rt.method + " " + rt.path
 	}
 	if c.pass != nil {
-		if gone := c.pass.Leave(c.ctx); gone != nil {
-			c.discard(answer)
-			status = 499 // nobody is left to read it
-			return
-		}
+		_ = c.pass.Leave(c.ctx)
+	}
+	if c.ctx.Err() != nil {
+		// Nobody waits for the answer. It must not end as an empty 200, which
+		// net/http would make of it for a caller who closed one half only.
+		c.discard(answer)
+		status = statusGone
+		panic(http.ErrAbortHandler)
 	}
 	if err != nil {
 		status = c.fail(err)
@@ -182,7 +189,7 @@ func decoded[Req, Ans any](c *call, op func(context.Context, *module.Pass, Req) 
 	if _, err := io.ReadFull(c.r.Body, body); err != nil {
 		return nil, api.ErrBadRequest.Because("the body ended early")
 	}
-	if err := c.module.Arrived(c.pass); err != nil {
+	if err := c.module.Arrived(c.ctx, c.pass); err != nil {
 		return nil, err
 	}
 	if err := json.Unmarshal(body, &req); err != nil {
@@ -196,14 +203,20 @@ func (c *call) caller() module.Caller {
 	peer, _ := netip.ParseAddrPort(c.r.RemoteAddr)
 	who := module.Caller{Addr: peer.Addr().Unmap(), TLS: c.r.TLS != nil, Host: hostname(c.r.Host)}
 	if c.trusted(who.Addr) {
-		if strings.EqualFold(c.r.Header.Get("X-Forwarded-Proto"), "https") {
-			who.TLS = true
+		// The last value is the nearest proxy's; what stands before it may be
+		// the caller's own.
+		if protos := c.r.Header.Values("X-Forwarded-Proto"); len(protos) > 0 {
+			last := protos[len(protos)-1]
+			who.TLS = strings.EqualFold(strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:]), "https")
 		}
 		who.Addr = c.forwardedFor(who.Addr)
 	}
 	values := c.r.Header.Values("Authorization")
 	for _, v := range values {
-		scheme, token, _ := strings.Cut(v, " ")
+		scheme, token := v, ""
+		if i := strings.IndexAny(v, " \t"); i >= 0 {
+			scheme, token = v[:i], v[i+1:]
+		}
 		if strings.EqualFold(scheme, "Bearer") {
 			// Two tokens are no token: the empty one is valid nowhere.
 			who.HasBearer, who.Bearer = true, strings.TrimSpace(token)

@@ -274,7 +274,9 @@ func TestCheckin(t *testing.T) {
 		"no time":                  {edit("iat", nil), 401},
 		"time a string":            {edit("iat", "1"), 401},
 		"status not understood":    {edit("status", api.EncodeBase64(suite.Random(32))), 200},
-		"no status":                {edit("status", nil), 200},
+		"no status":                {edit("status", nil), 401},
+		"status of 31 bytes":       {edit("status", api.EncodeBase64(suite.Random(31))), 401},
+		"a time beyond all":        {b.checked(t, start(), time.Unix(1<<32, 0), nil), 401},
 	} {
 		a := post(c.body)
 		if a.status != c.want {

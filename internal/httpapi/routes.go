@@ -9,7 +9,7 @@ import (
 )
 
 // A route ties a method and a path to an operation of the module. The table
-// below is the whole API of this version; routes_test.go pins it.
+// below is the whole API of this version; api_test.go walks it.
 type route struct {
 	method string
 	// path has one segment {…} at most, its last, which matches one non-empty

@@ -366,3 +366,74 @@ func TestThreat_T50_EveryForbiddenScopeIsRecorded(t *testing.T) {
 		t.Errorf("%d requests were forbidden, the log has %v", forbidden, who)
 	}
 }
+
+// A check-in that is delivered late does not set the clock back, and so ends no
+// token; a stranger can carry one.
+func TestLateCheckinChangesNothing(t *testing.T) {
+	b := newBackend()
+	host := time.Now()
+	m := hemtest.New(t, &hemtest.Options{Fresh: true, ClockUnset: true, TrustedBackends: [][]byte{b.key.Public()},
+		Clock: func() time.Time { return host }})
+	p := newPeer(t, m)
+	p.checkIn(b, host)
+	if _, err := m.Personalise(); err != nil {
+		t.Fatal(err)
+	}
+	token := p.token(api.RoleUser, "system:config")
+	var check api.Check
+	p.get("/api/system/checkin", &check)
+	late := b.checked(t, check, host, nil)
+	host = host.Add(9 * time.Minute)
+	if a := p.do(request{method: "POST", path: "/api/system/checkin", body: late}); a.status != 200 {
+		t.Fatalf("a late check-in: %d", a.status)
+	}
+	p.expect("GET", "/api/system/config", token, 200)
+	var s api.Status
+	if p.get("/api/system/status", &s); *s.Time != host.Unix() {
+		t.Errorf("the clock is %d s off", *s.Time-host.Unix())
+	}
+}
+
+// A login whose head came before a reboot and whose body after it belongs to
+// the boot that is over.
+func TestLoginAcrossAReboot(t *testing.T) {
+	m := hemtest.New(t, nil)
+	p := newPeer(t, m)
+	ch := p.challenge()
+	auth := `{"auth":"` + p.user().sign(t, goodHeader, p.proof(ch), ch.SPK) + `"}`
+	c, err := net.Dial("tcp", strings.TrimPrefix(m.HTTPURL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "POST /api/auth/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n", len(auth))
+	time.Sleep(50 * time.Millisecond)
+	p.expect("GET", "/api/system/reboot", p.token(api.RoleUser, "system:config"), 200)
+	if _, err := io.WriteString(c, auth); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil || resp.StatusCode != 401 {
+		t.Errorf("answered %v, %v", resp, err)
+	}
+}
+
+// Who closes the sending half of the connection gets no answer rather than an
+// empty 200, which would read as a success.
+func TestHalfClosedConnectionGetsNo200(t *testing.T) {
+	m := hemtest.New(t, &hemtest.Options{Damping: true})
+	c, err := net.Dial("tcp", strings.TrimPrefix(m.HTTPURL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	body := `{"auth":"a.b.c"}`
+	fmt.Fprintf(c, "POST /api/auth/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := io.ReadAll(c)
+	if err == nil && bytes.Contains(raw, []byte("200")) {
+		t.Errorf("answered %q", raw)
+	}
+}

@@ -37,6 +37,7 @@ type Rule struct {
 	TLSLogin bool     // 418 over plain HTTP from another host, when the module requires TLS for logins
 	Clock    clockUse // 403 without a clock
 	Fresh    bool     // 406 on an initialised module
+	Backend  bool     // 406 without a trusted backend
 	Inited   bool     // 409 on a fresh one
 	Healthy  bool     // 409 in a fail state
 	Token    tokenUse // 401 without one
@@ -73,8 +74,10 @@ func ruleOf(op Op) Rule {
 		return Rule{TLSLogin: true, Clock: clockAlways, Fresh: true, Healthy: true}
 	case OpInit:
 		return Rule{TLSLogin: true, Clock: clockAlways, Fresh: true, Healthy: true}
-	case OpVersion, OpStatus, OpCheckinStart, OpCheckinFinish:
+	case OpVersion, OpStatus:
 		return Rule{}
+	case OpCheckinStart, OpCheckinFinish:
+		return Rule{Backend: true}
 	case OpConfigGet:
 		return Rule{Inited: true, Token: tokenRequired,
 			Scopes: []string{api.ScopeSystemConfig, api.ScopeLoggerGet, api.ScopeExtPair}}
@@ -151,6 +154,8 @@ func (m *Module) Enter(ctx context.Context, op Op, caller Caller) (*Pass, error)
 		return nil, api.ErrConflict.Becausef("fail state %02x", st.fls())
 	case rule.Fresh && st.config.Inited:
 		return nil, api.ErrNotAcceptable.Because("already initialised")
+	case rule.Backend && len(m.cfg.TrustedBackends) == 0:
+		return nil, api.ErrNotAcceptable.Because("no trusted backend is configured")
 	case rule.Inited && !st.config.Inited:
 		return nil, api.ErrConflict.Because("not initialised")
 	}
@@ -160,11 +165,16 @@ func (m *Module) Enter(ctx context.Context, op Op, caller Caller) (*Pass, error)
 	return p, nil
 }
 
-// Arrived is called when the whole request is there, before anything of it is
-// looked at. A damped operation takes its place now and not earlier: a caller
-// who holds back the bodies of many requests gains nothing by it. The error is
-// a 429.
-func (m *Module) Arrived(p *Pass) error {
+// Arrived is called when the whole request is there, before anything of its
+// body is looked at. Time, boot and state are those of now and not of when the
+// head came, and a damped operation takes its place now: a caller who holds
+// back bodies gains nothing by it. The error is what the caller is to be told.
+func (m *Module) Arrived(ctx context.Context, p *Pass) error {
+	again, err := m.Enter(ctx, p.op, p.caller)
+	if err != nil {
+		return err
+	}
+	*p = *again
 	if !m.rules[p.op].Damped {
 		return nil
 	}

@@ -16,9 +16,6 @@ import (
 // backend.
 func (m *Module) CheckinStart(p *Pass) (api.Check, error) {
 	p.must(OpCheckinStart)
-	if len(m.cfg.TrustedBackends) == 0 {
-		return api.Check{}, api.ErrNotAcceptable.Because("no trusted backend is configured")
-	}
 	st, backend := p.state, m.cfg.TrustedBackends[0]
 	nonce := st.boot.NewNonce(session.PurposeCheckin(), nil, p.now)
 	claims := api.CheckClaims{
@@ -80,9 +77,6 @@ type checkedClaims struct {
 // CheckinFinish is the last leg: it believes a trusted backend's time.
 func (m *Module) CheckinFinish(ctx context.Context, p *Pass, req api.Checked) (api.CheckinResult, error) {
 	p.must(OpCheckinFinish)
-	if len(m.cfg.TrustedBackends) == 0 {
-		return api.CheckinResult{}, api.ErrNotAcceptable.Because("no trusted backend is configured")
-	}
 	if req.Checked == "" {
 		return api.CheckinResult{}, api.ErrBadRequest.Because("checked is missing")
 	}
@@ -91,13 +85,11 @@ func (m *Module) CheckinFinish(ctx context.Context, p *Pass, req api.Checked) (a
 		m.log.InfoContext(ctx, "check-in refused", "cause", err, "address", p.caller.Addr)
 		return api.CheckinResult{}, api.ErrUnauthorized
 	}
-	if err := m.setClock(ctx, p, *c.Iat); err != nil {
+	if err := m.setClock(ctx, p, *c.Iat, p.now-nonce.Made()); err != nil {
 		return api.CheckinResult{}, err
 	}
-	status := checkinUnknown
-	if raw, err := api.DecodeBase64(c.Status); err == nil {
-		status = checkinStatus(p.state.config.InstanceID, nonce, raw)
-	}
+	raw, _ := session.Decode32(c.Status) // checkChecked decoded it
+	status := checkinStatus(p.state.config.InstanceID, nonce, raw[:])
 	if status != "OK" {
 		// Orders are recognised and not carried out in this version, so the
 		// owner is not told that they were.
@@ -124,24 +116,31 @@ func (m *Module) checkChecked(p *Pass, token string) (c checkedClaims, nonce ses
 	if err := m.useProof(p, session.PurposeCheckin(), c.proofClaims); err != nil {
 		return c, nonce, err
 	}
-	if c.Iat == nil || *c.Iat <= 0 {
-		return c, nonce, errProof("iat is missing")
+	if c.Iat == nil || *c.Iat <= 0 || *c.Iat > latestClock {
+		return c, nonce, errProof("iat is missing, or no time this module can live in")
+	}
+	if _, ok := session.Decode32(c.Status); !ok {
+		return c, nonce, errProof("status is not 32 bytes")
 	}
 	raw, _ := session.Decode32(c.JTI) // useProof decoded it
 	return c, session.Nonce(raw), nil
 }
 
+// latestClock is the last second the module's clock may be set to: ten years
+// before the 32 bits of nonces and log file names are used up (in 2106).
+const latestClock = 1<<32 - 10*365*24*3600
+
 // setClock takes a backend's time, if the clock is one that is set by
 // check-in. A step back ends all nonces and tokens, before anybody is given the
 // earlier time and again after. Without its record the clock stays as it was.
-func (m *Module) setClock(ctx context.Context, p *Pass, unix int64) error {
+func (m *Module) setClock(ctx context.Context, p *Pass, unix, elapsed int64) error {
 	trusted := p.state.config.TrustedTS
 	if !trusted && p.state.config.Inited {
 		return nil
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := m.clock.plan(unix, trusted)
+	s := m.clock.plan(unix, elapsed, trusted)
 	if !s.changes {
 		return nil
 	}

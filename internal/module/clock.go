@@ -108,16 +108,19 @@ type setting struct {
 	before, new *anchor
 }
 
-// plan works out what setting the clock to unix means. A time at most a minute
-// behind a set clock changes nothing.
-func (c *clock) plan(unix int64, trusted bool) setting {
+// plan works out what setting the clock to unix means. The time was read by a
+// backend at some moment of the last elapsed seconds, which whoever carries it
+// can draw out; so the true time lies between unix and unix+elapsed, and a set
+// clock that agrees with that, or is up to a minute ahead of it, is left alone. Else
+// a stranger could set the clock back, and end all tokens, by delivering late.
+func (c *clock) plan(unix, elapsed int64, trusted bool) setting {
 	old, _, _ := c.now(trusted)
 	s := setting{old: old, before: c.set.Load()}
-	behind := old - unix
-	if c.source != ClockCheckin || s.before != nil && behind >= 0 && behind <= backwardsGrace {
+	ahead := old - (unix + elapsed)
+	if c.source != ClockCheckin || s.before != nil && old >= unix && ahead <= backwardsGrace {
 		return s
 	}
-	s.changes, s.stepsBack = true, behind > backwardsGrace
+	s.changes, s.stepsBack = true, ahead > backwardsGrace
 	s.new = &anchor{unix: unix, at: c.host()}
 	return s
 }

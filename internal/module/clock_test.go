@@ -35,7 +35,7 @@ func TestClockOfTheHost(t *testing.T) {
 			t.Errorf("%s: the log sees %d", step.name, peek)
 		}
 	}
-	if c.plan(5, true).changes {
+	if c.plan(5, 0, true).changes {
 		t.Error("a check-in moved the host's clock")
 	}
 }
@@ -63,7 +63,7 @@ func TestClockSetByCheckin(t *testing.T) {
 		{"a second forward", 3001, 3000, true, false},
 		{"more than a minute behind", 2940, 3001, true, true},
 	} {
-		s := c.plan(step.to, true)
+		s := c.plan(step.to, 0, true)
 		if s.old != step.old || s.changes != step.changed || s.stepsBack != step.back {
 			t.Errorf("%s: %+v", step.name, s)
 		}
@@ -75,6 +75,10 @@ func TestClockSetByCheckin(t *testing.T) {
 			}
 			c.apply(s)
 		}
+	}
+	// Delivered ten minutes late, it is the time of ten minutes ago.
+	if s := c.plan(2940-600, 600, true); s.changes {
+		t.Errorf("a time that was held back sets the clock: %+v", s)
 	}
 	host = host.Add(10 * time.Second)
 	if now, set, _ := c.now(true); now != 2950 || !set {

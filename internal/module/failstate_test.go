@@ -73,7 +73,7 @@ func TestFailState(t *testing.T) {
 	}
 	fresh := open(t, nil)
 	fresh.state.Load().fail.Store(flsKnownAnswer)
-	m := open(t, nil)
+	m := open(t, func(c *Config) { c.TrustedBackends = [][]byte{suite.Random(32)} })
 	config, logger := personalise(t, m, api.ScopeSystemConfig), ""
 	{
 		p := &Pass{state: m.state.Load(), now: time.Now().Unix()}
@@ -174,4 +174,26 @@ func readSealed(ctx context.Context, m *Module, kind store.Kind, id string) (sea
 
 func writeSealed(ctx context.Context, m *Module, kind store.Kind, id string, sealed []byte) error {
 	return m.cfg.Store.Update(ctx, func(tx store.Tx) error { return tx.Put(ctx, kind, id, sealed) })
+}
+
+// A personalised module whose configuration record is gone does not start as a
+// fresh one that belongs to whoever asks first.
+func TestLostConfigurationIsNoFreshModule(t *testing.T) {
+	ctx := context.Background()
+	m := open(t, nil)
+	personalise(t, m, "")
+	err := m.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		for _, r := range [][2]string{{string(kindConfig), idOnly}, {string(kindPersona), "U"}, {string(kindPersona), "M"}} {
+			if err := tx.Delete(ctx, store.Kind(r[0]), r[1]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(ctx, m.cfg); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a module without its configuration started: %v", err)
+	}
 }

@@ -262,6 +262,11 @@ func (m *Module) personalise(ctx context.Context, next *state) error {
 		if err := records.Save(ctx, tx, s, kindConfig, idOnly, next.config); err != nil {
 			return nil, err
 		}
+		identity := next.identity.record
+		identity.Inited = true
+		if err := records.Save(ctx, tx, s, kindIdentity, idOnly, identity); err != nil {
+			return nil, err
+		}
 		return []audit.Record{{Type: audit.DeviceInited, Who: string(api.RoleMaster)}}, nil
 	})
 	if err == nil {

@@ -68,6 +68,9 @@ func (m *Module) Login(ctx context.Context, p *Pass, req api.AuthRequest) (api.T
 	if err := m.audit.Broken(); err != nil {
 		return api.TokenAnswer{}, m.refusal(err) // a login that cannot be recorded is not even tried
 	}
+	if err := p.place.Verify(); err != nil {
+		return api.TokenAnswer{}, err
+	}
 	claims, err := m.checkLogin(p, req.Auth)
 	if err != nil {
 		p.place.Failed()

@@ -93,6 +93,10 @@ type Module struct {
 
 // New opens the module's state, makes what a first start lacks, and boots.
 func New(ctx context.Context, cfg Config) (*Module, error) {
+	if now := cfg.HostClock().Unix(); now < 0 || now > latestClock {
+		return nil, fmt.Errorf("the host's clock says %s, which is no time a module can live in; set it right first",
+			time.Unix(now, 0).UTC().Format(time.DateOnly))
+	}
 	m := &Module{
 		cfg: cfg, log: cfg.Logger,
 		clock:  clock{host: cfg.HostClock, source: cfg.ClockSource},
@@ -134,6 +138,11 @@ func (m *Module) bootWith(ctx context.Context, old *state) error {
 	}
 	m.clock.start(m.audit.LastTime())
 	m.state.Store(&st)
+	// The file had to be named, and begun, after the last one. If that was
+	// written under a clock that was wrong, the records to come are not.
+	if now, set, _ := m.clock.now(st.config.TrustedTS); set && now < m.audit.LastTime()-backwardsGrace {
+		m.audit.ClockSet()
+	}
 	return nil
 }
 

@@ -21,12 +21,17 @@ func originAllowed(list, origin string) bool {
 		}
 		if suffix, ok := strings.CutPrefix(entry, "*"); ok {
 			u, err := url.Parse(origin)
-			if err == nil && u.Host != "" && hasSuffixFold(u.Hostname(), suffix) && len(u.Hostname()) > len(suffix) {
+			if err == nil && isOrigin(u) && hasSuffixFold(u.Hostname(), suffix) && len(u.Hostname()) > len(suffix) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// isOrigin tells whether u is scheme://host[:port] and nothing more.
+func isOrigin(u *url.URL) bool {
+	return u.Scheme != "" && u.Hostname() != "" && u.User == nil && u.Path == "" && u.RawQuery == "" && !u.ForceQuery && u.Fragment == ""
 }
 
 func hasSuffixFold(s, suffix string) bool {
@@ -51,8 +56,7 @@ func validOrigins(list string) bool {
 			continue
 		}
 		u, err := url.Parse(entry)
-		if err != nil || u.Scheme == "" || u.Host == "" || u.User != nil ||
-			(u.Path != "") || u.RawQuery != "" || u.Fragment != "" {
+		if err != nil || !isOrigin(u) || u.String() != entry {
 			return false
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -60,6 +61,7 @@ type identity struct {
 	attest  *suite.P256Key
 	cert    []byte // DER, of the attestation key
 	devID   string // 16 hex digits
+	record  identityRecord
 
 	eid, eidSign, genuineID string // base64, as they go out
 }
@@ -71,6 +73,9 @@ type identityRecord struct {
 	Attest  []byte `json:"attest"`  // P-256 scalar, 32 bytes
 	Cert    []byte `json:"cert"`    // DER, self-signed certificate of the attestation key
 	DevID   []byte `json:"devid"`   // 8 bytes
+	// Inited says that there is a configuration. It stands here so that losing
+	// that record does not make the module anybody's.
+	Inited bool `json:"inited,omitzero"`
 }
 
 // config is the configuration as it is kept, sealed.
@@ -126,7 +131,7 @@ func (m *Module) loadState(ctx context.Context) (*state, error) {
 		return nil, err
 	}
 	err = m.cfg.Store.View(ctx, func(r store.Reader) error {
-		if err := loadInto(ctx, m, r, kindConfig, idOnly, &st.config); errors.Is(err, store.ErrNotFound) {
+		if err := loadInto(ctx, m, r, kindConfig, idOnly, &st.config); errors.Is(err, store.ErrNotFound) && !st.identity.record.Inited {
 			return nil // fresh: no config, no personas
 		} else if err != nil {
 			return err
@@ -155,6 +160,9 @@ func (m *Module) loadIdentity(ctx context.Context) (*identity, error) {
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
+		if err := m.neverUsed(); err != nil {
+			return nil, err
+		}
 		if rec, err = newIdentity(m.cfg.Rand, m.cfg.HostClock()); err != nil {
 			return nil, err
 		}
@@ -166,6 +174,20 @@ func (m *Module) loadIdentity(ctx context.Context) (*identity, error) {
 		return nil, fmt.Errorf("the module's identity: %w", err)
 	}
 	return rec.open()
+}
+
+// neverUsed refuses to make an identity where there was one: a store that is
+// empty beside log files was lost, and must not become a module that belongs to
+// the first who asks.
+func (m *Module) neverUsed() error {
+	if m.cfg.AuditDir == "" {
+		return nil
+	}
+	files, err := os.ReadDir(m.cfg.AuditDir)
+	if err != nil || len(files) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the store is empty and %s holds the logs of a module; restore the store, or move the whole data folder away to start anew", m.cfg.AuditDir)
 }
 
 // newIdentity draws an identity from random, in a fixed order, so that one
@@ -203,7 +225,7 @@ func (rec identityRecord) open() (*identity, error) {
 		return nil, fmt.Errorf("the module's identity is damaged: %w", err)
 	}
 	return &identity{
-		key: key, signing: signing, attest: attest, cert: rec.Cert,
+		key: key, signing: signing, attest: attest, cert: rec.Cert, record: rec,
 		devID: hex.EncodeToString(rec.DevID),
 		eid:   api.EncodeBase64(key.Public()), eidSign: api.EncodeBase64(signing.Public()),
 		genuineID: api.EncodeBase64(attest.KeyID()),

@@ -117,7 +117,7 @@ func (m *Module) Reboot(ctx context.Context, p *Pass) error {
 	p.must(OpReboot)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.state.Load().boot != p.state.boot {
+	if m.state.Load().fail != p.state.fail { // one of its own for each boot
 		return api.ErrConflict.Because("another reboot came first")
 	}
 	if err := m.append(ctx, audit.Record{Type: audit.Reboot, Who: p.who()}); err != nil {

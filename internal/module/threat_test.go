@@ -82,7 +82,7 @@ func TestThreat_T24_NothingComesBackToLife(t *testing.T) {
 		checkin := func(unix int64) {
 			st := m.state.Load()
 			now, _ := m.now(st)
-			if err := m.setClock(ctx, &Pass{state: st, now: now}, unix); err != nil {
+			if err := m.setClock(ctx, &Pass{state: st, now: now}, unix, 0); err != nil {
 				rt.Fatal(err)
 			}
 		}

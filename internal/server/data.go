@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -78,6 +79,13 @@ func (d *data) unseal(cfg Config) error {
 		source.File = filepath.Join(d.dir, fileRoot)
 	}
 	sealed := seal.Exists(d.dir)
+	made := false
+	if own && !sealed && d.neverStarted(source.File) {
+		// A first start that was cut off while it made the key; nothing hangs on it.
+		if err := os.Remove(source.File); err != nil {
+			return err
+		}
+	}
 	if _, err := os.Stat(source.File); errors.Is(err, os.ErrNotExist) {
 		switch {
 		case sealed:
@@ -88,6 +96,7 @@ func (d *data) unseal(cfg Config) error {
 		if err := seal.CreateRoot(source.File); err != nil {
 			return err
 		}
+		made = true
 	}
 	root, err := seal.LoadRoot(source)
 	if err != nil {
@@ -102,10 +111,20 @@ func (d *data) unseal(cfg Config) error {
 		return fmt.Errorf("%s holds a store and no data.key, so nothing in it can be opened; restore the file, or move the folder away to start anew", d.dir)
 	}
 	d.sealer, err = seal.Create(d.dir, root)
-	if own {
+	if made && err == nil {
 		cfg.Logger.Info("a new root key was made; keep a copy elsewhere", "file", source.File)
 	}
 	return err
+}
+
+// neverStarted tells whether the root key is an empty file beside no store.
+func (d *data) neverStarted(rootKey string) bool {
+	info, err := os.Stat(rootKey)
+	if err != nil || info.Size() != 0 {
+		return false
+	}
+	_, err = os.Stat(filepath.Join(d.dir, fileDB))
+	return errors.Is(err, os.ErrNotExist)
 }
 
 func (d *data) auditDir() string {
@@ -137,6 +156,9 @@ func privateDir(dir string) error {
 	}
 	if !info.IsDir() {
 		return fmt.Errorf("%s is not a folder; name another with --data", dir)
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
+		return fmt.Errorf("the data folder %s belongs to another user (id %d), who can read it; run as that user, or: chown -R %d %s", dir, owner.Uid, os.Geteuid(), dir)
 	}
 	if info.Mode().Perm()&othersBit != 0 {
 		return fmt.Errorf("others can look into the data folder (mode %04o); run: chmod 700 %s", info.Mode().Perm(), dir)

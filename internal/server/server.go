@@ -155,16 +155,16 @@ func (s *Server) listen() error {
 	}
 	if plain != nil {
 		s.addrs.HTTP = plain.Addr().String()
-		s.serve(plain, handler)
+		s.serve(plain, handler, false)
 	}
 	if secure != nil {
 		s.addrs.HTTPS = secure.Addr().String()
 		s.httpsUp.Store(true)
-		s.serve(secure, handler)
+		s.serve(secure, handler, true)
 	}
 	if observe != nil {
 		s.addrs.Metrics = observe.Addr().String()
-		s.serve(observe, x.handler(s.module))
+		s.serve(observe, x.handler(s.module), false)
 	}
 	return nil
 }
@@ -187,8 +187,8 @@ func closeListener(l net.Listener) error {
 	return l.Close()
 }
 
-// serve starts a server on l, over TLS if it is the HTTPS listener's.
-func (s *Server) serve(l net.Listener, h http.Handler) {
+// serve starts a server on l.
+func (s *Server) serve(l net.Listener, h http.Handler, overTLS bool) {
 	srv := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -199,10 +199,12 @@ func (s *Server) serve(l net.Listener, h http.Handler) {
 		// Remarks about failed handshakes and broken connections are anybody's
 		// to cause, so they are for debugging only.
 		ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
-		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		// OPTIONS * is answered like any other.
+		DisableGeneralOptionsHandler: true,
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 	}
 	run := func() error { return srv.Serve(l) }
-	if l.Addr().String() == s.addrs.HTTPS {
+	if overTLS {
 		srv.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: s.certs.GetCertificate}
 		run = func() error { return srv.ServeTLS(l, "", "") }
 	}

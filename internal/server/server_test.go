@@ -152,6 +152,10 @@ func TestStartRefusals(t *testing.T) {
 			cfg.DataDir = filepath.Join(t.TempDir(), "new")
 			cfg.RootKey.File = dir + "/nothing"
 		}, []string{"no root key", "urandom"}},
+		"a lost store": {func(t *testing.T, dir string, _ *server.Config) { os.Remove(dir + "/hem.db") }, []string{"store is empty", "restore"}},
+		"a clock beyond all": {func(t *testing.T, _ string, cfg *server.Config) {
+			cfg.HostClock = func() time.Time { return time.Unix(1<<32, 0) }
+		}, []string{"clock"}},
 		"no data key": {func(t *testing.T, dir string, _ *server.Config) { os.Remove(dir + "/data.key") }, []string{"data.key", "restore"}},
 		"a newer schema": {func(t *testing.T, dir string, _ *server.Config) {
 			db, err := os.OpenFile(dir+"/hem.db", os.O_RDWR, 0)
@@ -313,6 +317,8 @@ func TestProxiesAreBelievedWhenNamed(t *testing.T) {
 		{"what a stranger wrote himself does not count", b, []string{"X-Forwarded-For", "127.0.0.1, 192.0.2.1"}, 418},
 		{"a chain of trusted proxies", b, []string{"X-Forwarded-For", "192.0.2.1, 10.0.0.9"}, 418},
 		{"two header lines", b, []string{"X-Forwarded-For", "192.0.2.1", "X-Forwarded-For", "10.0.0.9"}, 418},
+		{"the last X-Forwarded-Proto counts", b, []string{"X-Forwarded-For", "192.0.2.1", "X-Forwarded-Proto", "https", "X-Forwarded-Proto", "http"}, 418},
+		{"the last of a list counts", b, []string{"X-Forwarded-For", "192.0.2.1", "X-Forwarded-Proto", "https, http"}, 418},
 		{"nonsense is nobody known", b, []string{"X-Forwarded-For", "what"}, 418},
 		{"an address with a port", b, []string{"X-Forwarded-For", "192.0.2.1:567"}, 418},
 		{"loopback behind a proxy on this host", b, []string{"X-Forwarded-For", "[::1]:567"}, passed},

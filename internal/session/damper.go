@@ -36,7 +36,7 @@ const (
 	addressWindow    = time.Minute     // ... before it is refused for as long
 	knownFor         = 24 * time.Hour  // how long a success is remembered
 	maxAddresses     = 1 << 16         // addresses remembered, per damper
-	addressShards    = 16              //
+	addressShards    = 16              // of the table of addresses, each with a lock of its own
 	knownShare       = 10              // known addresses have 1/knownShare more waiting places of their own
 	addressShare     = 4               // one address holds at most 1/addressShare of the places
 	retryFull        = 2 * time.Second // what a 429 advises when all places are taken
@@ -80,9 +80,9 @@ type addressShard struct {
 type address struct {
 	waiting     int
 	failures    int           // since windowStart
-	windowStart time.Duration // when the first of failures came
+	windowStart time.Duration // since when they are counted
 	blocked     time.Duration // refused until then
-	knownUntil  time.Duration
+	knownUntil  time.Duration // counts as known until then
 }
 
 // rateWindow counts within the current second.
@@ -118,6 +118,8 @@ type Place struct {
 	key   netip.Prefix
 	known bool
 	due   time.Time
+
+	penalty bool // was running when it entered
 }
 
 // Enter admits a login that arrived now from addr. It returns a 429 when there
@@ -137,10 +139,7 @@ func (d *Damper) Enter(addr netip.Addr) (*Place, error) {
 		d.leaveAddress(p)
 		return nil, err
 	}
-	if penalty && d.cfg.Limits && !d.underRate(p, now) {
-		d.leave(p)
-		return nil, tooMany("too many logins after failures", time.Second)
-	}
+	p.penalty = penalty
 	delay := d.cfg.Delay
 	if penalty {
 		delay = d.cfg.Penalty
@@ -182,6 +181,16 @@ func (d *Damper) underRate(p *Place, now time.Duration) bool {
 	return d.rate.take(now, penaltyRate)
 }
 
+// Verify asks to verify a proof. Under penalty only so many are in a second;
+// the error is a 429, and the answer then need not wait.
+func (p *Place) Verify() error {
+	if !p.penalty || !p.d.cfg.Limits || p.d.underRate(p, time.Since(p.d.start)) {
+		return nil
+	}
+	p.due = time.Time{}
+	return tooMany("too many logins after failures", time.Second)
+}
+
 // Failed records a wrong answer.
 func (p *Place) Failed() {
 	d := p.d
@@ -192,7 +201,8 @@ func (p *Place) Failed() {
 	}
 	d.row++
 	d.lastFailure = now
-	if d.cfg.Failures > 0 && d.row >= d.cfg.Failures {
+	penalty := now < time.Duration(d.penaltyUntil.Load()) // then every failure makes it last
+	if d.cfg.Failures > 0 && (penalty || d.row >= d.cfg.Failures) {
 		d.penaltyUntil.Store(int64(now + d.cfg.Window))
 	}
 	d.mu.Unlock()

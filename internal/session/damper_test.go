@@ -15,11 +15,22 @@ import (
 
 var home = netip.MustParseAddr("192.0.2.1")
 
+// enterVerified enters and asks to verify, as a login with a proof does.
+func enterVerified(d *Damper, addr netip.Addr) (*Place, error) {
+	p, err := d.Enter(addr)
+	if err == nil {
+		if err = p.Verify(); err != nil {
+			_ = p.Wait(context.Background()) // it is due at once
+		}
+	}
+	return p, err
+}
+
 // login enters, ends as told, waits, and returns how long the answer took.
 func login(t *testing.T, d *Damper, addr netip.Addr, right bool) time.Duration {
 	t.Helper()
 	start := time.Now()
-	p, err := d.Enter(addr)
+	p, err := enterVerified(d, addr)
 	if err != nil {
 		t.Fatalf("no place for a login: %v", err)
 	}
@@ -77,6 +88,23 @@ func TestPenaltyLastsFromTheLastFailure(t *testing.T) {
 	})
 }
 
+// A success between does not keep a failure under penalty from lengthening it.
+func TestFailureUnderPenaltyAfterASuccess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := NewDamper(DefaultDamping())
+		for range 3 {
+			login(t, d, home, false)
+		}
+		login(t, d, home, true)
+		time.Sleep(8 * time.Second)
+		login(t, d, home, false)
+		time.Sleep(10 * time.Second)
+		if got := login(t, d, home, true); got != 1500*time.Millisecond {
+			t.Errorf("11.5 s after the last failure: %v", got)
+		}
+	})
+}
+
 // The same by the wall clock, once.
 func TestDampingByTheWallClock(t *testing.T) {
 	t.Parallel()
@@ -103,7 +131,7 @@ func TestAParallelBurstMeetsThePenalty(t *testing.T) {
 		d := NewDamper(DefaultDamping())
 		verified, refused := 0, 0
 		for i := range 1000 { // all in one instant, from a thousand addresses
-			p, err := d.Enter(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))
+			p, err := enterVerified(d, netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))
 			if err != nil {
 				if !errors.Is(err, api.ErrTooMany) {
 					t.Fatal(err)
@@ -133,7 +161,7 @@ func TestStrangersDoNotLockOutTheKnown(t *testing.T) {
 		login(t, d, home, true)
 		for second := range 30 {
 			for i := range 500 {
-				p, err := d.Enter(netip.AddrFrom4([4]byte{10, byte(second), byte(i >> 8), byte(i)}))
+				p, err := enterVerified(d, netip.AddrFrom4([4]byte{10, byte(second), byte(i >> 8), byte(i)}))
 				if err == nil {
 					p.Failed()
 					go p.Wait(t.Context())

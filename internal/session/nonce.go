@@ -61,15 +61,17 @@ func (b *Boot) CheckNonce(p Purpose, context []byte, n Nonce, now int64) bool {
 	if mac := b.nonceMAC(p, context, n[:16]); !suite.Equal(mac[:], n[16:]) {
 		return false
 	}
-	made := int64(binary.LittleEndian.Uint32(n[:4]))
+	made := n.Made()
 	return made <= now && now < made+p.life
 }
+
+// Made is the module's time when the nonce was made, in Unix seconds.
+func (n Nonce) Made() int64 { return int64(binary.LittleEndian.Uint32(n[:4])) }
 
 // UseNonce takes a checked nonce once: it returns true for the first caller
 // and false for every other, until the nonce has ended by itself.
 func (b *Boot) UseNonce(p Purpose, n Nonce, now int64) bool {
-	made := int64(binary.LittleEndian.Uint32(n[:4]))
-	return b.used.Use([16]byte(n[:16]), made+p.life, now)
+	return b.used.Use([16]byte(n[:16]), n.Made()+p.life, now)
 }
 
 // UsedNonces remembers nonces until they end. Nodes of one cluster have to
@@ -88,9 +90,10 @@ const nonceShards = 32
 // forgetting costs nothing per nonce.
 //
 // Invariant: an id is in the set of the minute its end falls into, and a set
-// is dropped only when that minute is over. The module's clock never goes
-// backwards while a Boot lives (a step back replaces the Boot), so nothing
-// forgotten can come back to life.
+// is dropped only when that minute and the next are over. The module's clock
+// never goes backwards while a Boot lives (a step back replaces the Boot), and
+// callers read it right before they check a nonce; the minute more is for the
+// moments between one's reading and another's sweep.
 type memNonces [nonceShards]struct {
 	sync.Mutex
 	swept int64 // minute of the last sweep
@@ -104,7 +107,7 @@ func (m *memNonces) Use(id [16]byte, until, now int64) bool {
 	defer s.Unlock()
 	if current := now / 60; s.swept != current {
 		for end := range s.ends {
-			if end < current {
+			if end < current-1 {
 				delete(s.ends, end)
 			}
 		}

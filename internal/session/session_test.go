@@ -443,7 +443,7 @@ func TestUsedNoncesAreForgotten(t *testing.T) {
 			held += len(set)
 		}
 	}
-	if most := 20 * 60 * 3; held > most { // a minute of life, and two of sets that round up
+	if most := 20 * 60 * 4; held > most { // a minute of life, one more, and two of sets that round up
 		t.Errorf("%d nonces are held after an hour, at most %d are alive", held, most)
 	}
 }

@@ -46,7 +46,7 @@ func TestThreat_T14_RateUnderPenalty(t *testing.T) {
 		verified, refused := 0, 0
 		for range 10 {
 			for i := range byte(200) {
-				p, err := d.Enter(address(i%4, i))
+				p, err := enterVerified(d, address(i%4, i))
 				var told *api.Error
 				switch {
 				case err == nil:
