@@ -77,9 +77,10 @@ type Config struct {
 type Module struct {
 	cfg    Config
 	log    *slog.Logger
-	audit  *audit.Log
+	audit  auditLog
 	clock  clock
-	damper *session.Damper
+	damper damper
+	boots  boots
 	rules  []Rule
 
 	thermometer thermometer
@@ -101,13 +102,14 @@ func New(ctx context.Context, cfg Config) (*Module, error) {
 		cfg: cfg, log: cfg.Logger,
 		clock:  clock{host: cfg.HostClock, source: cfg.ClockSource},
 		damper: session.NewDamper(cfg.Damping),
+		boots:  session.LocalBoots{},
 		rules:  rules(),
 	}
 	st, err := m.loadState(ctx)
 	if err != nil {
 		return nil, err
 	}
-	m.audit, err = audit.Open(ctx, audit.Config{
+	log, err := audit.Open(ctx, audit.Config{
 		Dir: cfg.AuditDir, Store: cfg.Store, Sign: st.identity.signing.Sign,
 		Product: build.Product(), Durability: cfg.AuditDurability, Logger: cfg.Logger,
 		Now: func() int64 {
@@ -118,6 +120,7 @@ func New(ctx context.Context, cfg Config) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.audit = log
 	m.clock.start(m.audit.LastTime())
 	if err := m.bootWith(ctx, st); err != nil {
 		return nil, errors.Join(err, m.audit.Close(ctx))
@@ -130,7 +133,7 @@ func New(ctx context.Context, cfg Config) (*Module, error) {
 // log file cannot be begun, nothing has changed.
 func (m *Module) bootWith(ctx context.Context, old *state) error {
 	st := *old
-	st.boot = session.NewBoot()
+	st.boot = m.boots.Begin()
 	st.bootedAt = time.Now()
 	st.fail = new(atomic.Uint32)
 	if err := m.audit.StartBoot(ctx, m.selfTest(&st)); err != nil {
@@ -227,7 +230,7 @@ func (m *Module) renewBoot() {
 	for {
 		old := m.state.Load()
 		st := *old
-		st.boot = old.boot.Renewed()
+		st.boot = m.boots.Renew(old.boot)
 		if m.state.CompareAndSwap(old, &st) {
 			return
 		}

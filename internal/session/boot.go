@@ -71,3 +71,12 @@ func (b *Boot) Know(issuer [32]byte) {
 		b.personaKeys.Store(issuer, key)
 	}
 }
+
+// LocalBoots makes the secrets of boots in this process, for it alone.
+type LocalBoots struct{}
+
+// Begin makes a boot with fresh secrets.
+func (LocalBoots) Begin() *Boot { return NewBoot() }
+
+// Renew replaces the secrets of a boot that goes on.
+func (LocalBoots) Renew(b *Boot) *Boot { return b.Renewed() }
