@@ -108,6 +108,13 @@ func (r *ptyRun) echoes() bool {
 func (r *ptyRun) exit(code int) {
 	r.t.Helper()
 	r.cmd.Wait()
+	// What the program wrote may still be on its way; what is written after it
+	// comes after it.
+	const end = "(end of the run)"
+	if _, err := r.slave.WriteString(end); err != nil {
+		r.t.Fatal(err)
+	}
+	r.waitFor(end, 1)
 	if got := r.cmd.ProcessState.ExitCode(); got != code {
 		r.t.Errorf("exit status %d, want %d: %q", got, code, r.screen())
 	}
