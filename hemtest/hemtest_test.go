@@ -111,7 +111,7 @@ func TestOptions(t *testing.T) {
 			if _, err := m.Client().Login(ctx, "x"); err != nil {
 				t.Fatal(err)
 			}
-			if took := time.Since(start); took < want || took > want+400*time.Millisecond {
+			if took := time.Since(start); took < want || took > want+480*time.Millisecond {
 				t.Errorf("damping %v: a login took %v", damping, took)
 			}
 		}
