@@ -11,8 +11,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
-	"hash"
-	"sync"
 )
 
 // Sizes in bytes.
@@ -81,25 +79,16 @@ func HMACSHA256(key []byte, parts ...[]byte) []byte {
 
 // A MACKey is HMAC-SHA256 under one key that is used many times: the key is
 // set up once, not for every message.
-type MACKey struct{ states sync.Pool }
+type MACKey struct{ states *hmacStates }
 
 // NewMACKey sets up key, of which it keeps a copy in its states.
 func NewMACKey(key []byte) *MACKey {
-	key = bytes.Clone(key)
-	m := new(MACKey)
-	m.states.New = func() any { return hmac.New(sha256.New, key) }
-	return m
+	return &MACKey{newHMACStates(sha256.New, key)}
 }
 
 // Sum is the MAC of the concatenation of parts.
 func (m *MACKey) Sum(parts ...[]byte) (mac [MACSize]byte) {
-	h := m.states.Get().(hash.Hash)
-	h.Reset()
-	for _, p := range parts {
-		h.Write(p)
-	}
-	h.Sum(mac[:0])
-	m.states.Put(h)
+	m.states.sum(mac[:0], parts...)
 	return mac
 }
 
