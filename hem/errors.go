@@ -29,6 +29,20 @@ var (
 	// ErrArgument marks a call that was not sent because an argument is wrong.
 	ErrArgument = errors.New("invalid argument")
 
+	// ErrVerification is returned by the verifying calls when the module did
+	// not confirm a signature or MAC. It answers all of them with one status, so that
+	// the error does not tell a wrong signature from an unknown key, or from one
+	// of the wrong type. Whatever the cause, the data is not to be trusted.
+	ErrVerification = errors.New("not verified: the signature or MAC is wrong, or the module has no such key for it")
+
+	// ErrKeyType marks a key whose type cannot do what was asked of it.
+	ErrKeyType = errors.New("the key is of a type that cannot do this")
+
+	// ErrDigest is returned by [Signer.Sign] for a message that was hashed
+	// already. A module hashes what it signs, and signs no digests: use
+	// [Signer.SignMessage] or [crypto.SignMessage].
+	ErrDigest = errors.New("a module cannot sign a digest, it hashes the message itself; use SignMessage")
+
 	// ErrForgotten is returned when a [PersonaKey] is used after it was wiped.
 	ErrForgotten = errors.New("the key has been wiped")
 )

@@ -16,6 +16,7 @@ import (
 
 const (
 	maxAnswerBytes = 1 << 20          // of every answer but a log file
+	maxBodyBytes   = 7300             // of a request's JSON; the protocol's limit
 	maxDrainBytes  = 64 << 10         // of a refusal's body, so that the connection can be used again
 	maxRetryAfter  = 90 * time.Second // longer waits are left to the caller
 )
@@ -154,6 +155,52 @@ func (c *Client) postRaw(ctx context.Context, op, path string, body []byte, out 
 	r := call{op: op, method: http.MethodPost, path: path, body: body}
 	resp, err := c.send(ctx, r, "")
 	return c.read(resp, err, c.base, r, out)
+}
+
+// heldScope picks, of scopes that open the same endpoint, the first that a live
+// token is at hand for, and the first of all when there is none: a token that
+// someone was given, or confirmed on a phone, saves them the next.
+func (c *Client) heldScope(ctx context.Context, scopes ...string) string {
+	for _, scope := range scopes {
+		if t, ok := c.held(ctx, scope); ok && !t.due(c.cfg.Now(), c.cfg.RenewBefore) {
+			return scope
+		}
+	}
+	return scopes[0]
+}
+
+// postAs sends in to an endpoint that wants a token of scope and reads the
+// answer into out.
+func (c *Client) postAs(ctx context.Context, op, path, scope string, in, out any) error {
+	r, err := postCall(op, path, in)
+	if err != nil {
+		return err
+	}
+	resp, err := c.authorised(ctx, r, scope)
+	return c.read(resp, err, c.base, r, out)
+}
+
+// postCall makes the request of a POST. A body that every module refuses with
+// 413, which also closes the connection, is not sent.
+func postCall(op, path string, in any) (call, error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return call{}, &OpError{Op: op, Err: err}
+	}
+	if len(body) > maxBodyBytes {
+		return call{}, badArgument(op, "the request has %d bytes, and a module takes %d; the data must be shorter", len(body), maxBodyBytes)
+	}
+	return call{op: op, method: http.MethodPost, path: path, body: body}, nil
+}
+
+// badArgument is the error of a call that is not sent.
+func badArgument(op, format string, args ...any) error {
+	return &OpError{Op: op, Err: fmt.Errorf("%w: "+format, append([]any{ErrArgument}, args...)...)}
+}
+
+// badAnswer is the error of an answer that is JSON, but not the right one.
+func badAnswer(op, path, format string, args ...any) error {
+	return &OpError{Op: op, Path: path, Err: fmt.Errorf("%w: "+format, append([]any{ErrProtocol}, args...)...)}
 }
 
 // read decodes the answer to r, of which base is the origin, into out; nil takes
