@@ -64,7 +64,7 @@ type call struct {
 	w     http.ResponseWriter
 	r     *http.Request
 	pass  *module.Pass
-	arg   string // the text of the route's {…}
+	args  routeArgs
 	after func() // runs when the answer has left
 }
 
@@ -154,7 +154,7 @@ func (c *call) run() (*route, any, error) {
 	var rt *route
 	if r.Method != http.MethodOptions {
 		var err error
-		if rt, c.arg, err = h.router.find(r); err != nil {
+		if rt, c.args, err = h.router.find(r); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -193,9 +193,17 @@ func decoded[Req, Ans any](c *call, op func(context.Context, *module.Pass, Req) 
 		return nil, err
 	}
 	if err := json.Unmarshal(body, &req); err != nil {
-		return nil, api.ErrBadRequest.Because("the body is not the JSON object this takes")
+		return nil, errUnreadable
 	}
 	return op(c.ctx, c.pass, req)
+}
+
+var errUnreadable = api.ErrBadRequest.Because("the body is not the JSON object this takes")
+
+// confirmed is decoded for an operation whose success has nothing to tell: 200
+// without a body.
+func confirmed[Req any](c *call, op func(context.Context, *module.Pass, Req) error) (any, error) {
+	return decoded(c, func(ctx context.Context, p *module.Pass, req Req) (any, error) { return nil, op(ctx, p, req) })
 }
 
 // caller is what the transport tells of who asks.

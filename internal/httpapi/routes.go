@@ -12,8 +12,8 @@ import (
 // below is the whole API of this version; api_test.go walks it.
 type route struct {
 	method string
-	// path has one segment {…} at most, its last, which matches one non-empty
-	// segment and is handed to serve.
+	// path has at most two segments {…}, its last ones, each of which matches
+	// one non-empty segment and is handed to serve.
 	path   string
 	op     module.Op
 	ppa    bool // only on the PPA form factor; elsewhere there is no such path
@@ -71,56 +71,137 @@ func routes() []route {
 		{method: "GET", path: "/api/logger/list", op: module.OpLoggerList, ppa: true, serve: (*call).logList},
 		{method: "GET", path: "/api/logger/list/{offset}", op: module.OpLoggerList, ppa: true, serve: (*call).logList},
 		{method: "GET", path: "/api/logger/{id}", op: module.OpLoggerGet, ppa: true, serve: func(c *call) (any, error) {
-			content, size, err := c.module.LoggerGet(c.ctx, c.pass, c.arg)
+			content, size, err := c.module.LoggerGet(c.ctx, c.pass, c.args[0])
 			return text{content, size}, err
+		}},
+
+		{method: "GET", path: "/api/keymgmt/list", op: module.OpKeyList, serve: (*call).keyList},
+		{method: "GET", path: "/api/keymgmt/list/{offset}", op: module.OpKeyList, serve: (*call).keyList},
+		{method: "GET", path: "/api/keymgmt/list/{offset}/{count}", op: module.OpKeyList, serve: (*call).keyList},
+		{method: "POST", path: "/api/keymgmt/search", op: module.OpKeySearch, serve: func(c *call) (any, error) {
+			answer, err := decoded(c, c.module.KeySearch)
+			if err == error(errUnreadable) { // not errors.Is: that is every 400
+				err = c.module.SearchUnreadable(c.pass, err)
+			}
+			return answer, err
+		}},
+		{method: "GET", path: "/api/keymgmt/get/{kid}", op: module.OpKeyGet, serve: func(c *call) (any, error) {
+			return c.module.KeyGet(c.ctx, c.pass, c.args[0])
+		}},
+		{method: "POST", path: "/api/keymgmt/create", op: module.OpKeyCreate, serve: func(c *call) (any, error) {
+			return decoded(c, c.module.KeyCreate)
+		}},
+		{method: "POST", path: "/api/keymgmt/import", op: module.OpKeyImport, serve: func(c *call) (any, error) {
+			return decoded(c, c.module.KeyImport)
+		}},
+		{method: "POST", path: "/api/keymgmt/derive", op: module.OpKeyDerive, serve: func(c *call) (any, error) {
+			return decoded(c, c.module.KeyDerive)
+		}},
+		{method: "POST", path: "/api/keymgmt/update", op: module.OpKeyUpdate, serve: func(c *call) (any, error) {
+			return confirmed(c, c.module.KeyUpdate)
+		}},
+		{method: "DELETE", path: "/api/keymgmt/delete/{kid}", op: module.OpKeyDelete, serve: func(c *call) (any, error) {
+			return nil, c.module.KeyDelete(c.ctx, c.pass, c.args[0])
+		}},
+
+		{method: "POST", path: "/api/crypto/hmac/hash", op: module.OpHMACHash, serve: func(c *call) (any, error) {
+			return decoded(c, c.module.HMACHash)
+		}},
+		{method: "POST", path: "/api/crypto/hmac/verify", op: module.OpHMACVerify, serve: func(c *call) (any, error) {
+			return confirmed(c, c.module.HMACVerify)
+		}},
+		{method: "POST", path: "/api/crypto/exdsa/sign", op: module.OpSign, serve: func(c *call) (any, error) {
+			return decoded(c, c.module.Sign)
+		}},
+		{method: "POST", path: "/api/crypto/exdsa/verify", op: module.OpVerify, serve: func(c *call) (any, error) {
+			return confirmed(c, c.module.Verify)
+		}},
+		{method: "POST", path: "/api/crypto/cipher/encrypt", op: module.OpEncrypt, serve: func(c *call) (any, error) {
+			return decoded(c, c.module.Encrypt)
+		}},
+		{method: "POST", path: "/api/crypto/cipher/decrypt", op: module.OpDecrypt, serve: func(c *call) (any, error) {
+			return decoded(c, c.module.Decrypt)
+		}},
+		{method: "POST", path: "/api/crypto/cipher/wrap", op: module.OpWrap, serve: func(c *call) (any, error) {
+			return decoded(c, c.module.Wrap)
+		}},
+		{method: "POST", path: "/api/crypto/cipher/unwrap", op: module.OpUnwrap, serve: func(c *call) (any, error) {
+			return decoded(c, c.module.Unwrap)
+		}},
+		{method: "POST", path: "/api/crypto/ecdh", op: module.OpECDH, serve: func(c *call) (any, error) {
+			return decoded(c, c.module.ECDH)
+		}},
+		{method: "POST", path: "/api/crypto/pqc/mlkem/encaps", op: module.OpEncapsulate, serve: func(c *call) (any, error) {
+			return decoded(c, c.module.Encapsulate)
+		}},
+		{method: "POST", path: "/api/crypto/pqc/mlkem/decaps", op: module.OpDecapsulate, serve: func(c *call) (any, error) {
+			return decoded(c, c.module.Decapsulate)
+		}},
+		{method: "POST", path: "/api/crypto/pqc/mldsa/sign", op: module.OpMLDSASign, serve: func(c *call) (any, error) {
+			return decoded(c, c.module.MLDSASign)
+		}},
+		{method: "POST", path: "/api/crypto/pqc/mldsa/verify", op: module.OpMLDSAVerify, serve: func(c *call) (any, error) {
+			return confirmed(c, c.module.MLDSAVerify)
 		}},
 	}
 }
 
-func (c *call) logList() (any, error) { return c.module.LoggerList(c.ctx, c.pass, c.arg) }
+func (c *call) logList() (any, error) { return c.module.LoggerList(c.ctx, c.pass, c.args[0]) }
+
+func (c *call) keyList() (any, error) {
+	return c.module.KeyList(c.ctx, c.pass, c.args[0], c.args[1])
+}
 
 // A router finds routes. Paths are compared as they are: nothing is cleaned,
 // nothing redirected.
 type router struct {
-	exact  map[string]map[string]*route // path -> method -> route
-	prefix map[string]map[string]*route // path up to its {…} -> method -> route
+	routes map[routeKey]map[string]*route // -> method -> route
 }
 
+// A routeKey is a path up to its first {…}, and how many of those there are.
+type routeKey struct {
+	fixed string
+	args  int
+}
+
+// routeArgs are the texts of a path's {…}, empty where it has fewer.
+type routeArgs [2]string
+
 func newRouter(profile module.Profile) *router {
-	r := &router{exact: make(map[string]map[string]*route), prefix: make(map[string]map[string]*route)}
+	r := &router{make(map[routeKey]map[string]*route)}
 	for _, rt := range routes() {
 		if rt.ppa && profile != module.PPA {
 			continue
 		}
-		into, key := r.exact, rt.path
-		if fixed, _, ok := strings.Cut(rt.path, "{"); ok {
-			into, key = r.prefix, fixed
+		fixed, _, _ := strings.Cut(rt.path, "{")
+		key := routeKey{fixed, strings.Count(rt.path, "{")}
+		if r.routes[key] == nil {
+			r.routes[key] = make(map[string]*route)
 		}
-		if into[key] == nil {
-			into[key] = make(map[string]*route)
-		}
-		into[key][rt.method] = &rt
+		r.routes[key][rt.method] = &rt
 	}
 	return r
 }
 
-// find returns the route of a request and the text of its {…}.
-func (r *router) find(req *http.Request) (*route, string, error) {
-	path := req.URL.Path
-	if methods, ok := r.exact[path]; ok {
-		return pick(methods, req.Method, "")
-	}
-	if i := strings.LastIndexByte(path, '/'); i >= 0 && i+1 < len(path) {
-		if methods, ok := r.prefix[path[:i+1]]; ok {
-			return pick(methods, req.Method, path[i+1:])
+// find returns the route of a request and the texts of its {…}. The route with
+// the fewest of them wins.
+func (r *router) find(req *http.Request) (*route, routeArgs, error) {
+	fixed, args := req.URL.Path, routeArgs{}
+	for n := 0; ; n++ {
+		if methods, ok := r.routes[routeKey{fixed, n}]; ok {
+			if rt := methods[req.Method]; rt != nil {
+				return rt, args, nil
+			}
+			return nil, args, api.ErrNotFound.Because("no such method on this endpoint")
 		}
+		last := strings.LastIndexByte(strings.TrimSuffix(fixed, "/"), '/')
+		if n == len(args) || last < 0 {
+			return nil, args, api.ErrNotFound.Because("no such endpoint")
+		}
+		segment := strings.TrimSuffix(fixed[last+1:], "/")
+		if segment == "" || n == 0 && strings.HasSuffix(fixed, "/") {
+			return nil, args, api.ErrNotFound.Because("no such endpoint")
+		}
+		fixed, args[1], args[0] = fixed[:last+1], args[0], segment
 	}
-	return nil, "", api.ErrNotFound.Because("no such endpoint")
-}
-
-func pick(methods map[string]*route, method, arg string) (*route, string, error) {
-	if rt := methods[method]; rt != nil {
-		return rt, arg, nil
-	}
-	return nil, "", api.ErrNotFound.Because("no such method on this endpoint")
 }

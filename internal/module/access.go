@@ -6,7 +6,9 @@ import (
 
 	"softhem/api"
 	"softhem/internal/audit"
+	"softhem/internal/keyring"
 	"softhem/internal/session"
+	"softhem/internal/store"
 )
 
 // An Op is an operation of the module, one for each method and path of the
@@ -28,12 +30,34 @@ const (
 	OpLoggerKey
 	OpLoggerList
 	OpLoggerGet
+	OpKeyList
+	OpKeySearch
+	OpKeyGet
+	OpKeyCreate
+	OpKeyImport
+	OpKeyDerive
+	OpKeyUpdate
+	OpKeyDelete
+	OpHMACHash
+	OpHMACVerify
+	OpSign
+	OpVerify
+	OpEncrypt
+	OpDecrypt
+	OpWrap
+	OpUnwrap
+	OpECDH
+	OpEncapsulate
+	OpDecapsulate
+	OpMLDSASign
+	OpMLDSAVerify
 	opCount
 )
 
 // A Rule says who may run an operation, and when. The zero Rule is open to
 // everybody in any state.
 type Rule struct {
+	TLS      bool     // 418 over plain HTTP
 	TLSLogin bool     // 418 over plain HTTP from another host, when the module requires TLS for logins
 	Clock    clockUse // 403 without a clock
 	Fresh    bool     // 406 on an initialised module
@@ -41,8 +65,12 @@ type Rule struct {
 	Inited   bool     // 409 on a fresh one
 	Healthy  bool     // 409 in a fail state
 	Token    tokenUse // 401 without one
+	NoMaster bool     // 403 for role M
 	Scopes   []string // 403 unless the token satisfies one of them; nil: any
-	Damped   bool     // held back and counted as a login
+	// KeyScope: the scope of one key opens it too, so the token is judged in a
+	// second step, admit, when the kid is known.
+	KeyScope bool
+	Damped   bool // held back and counted as a login
 }
 
 type (
@@ -57,8 +85,9 @@ const (
 )
 
 const (
-	tokenOptional    tokenUse = iota // open to all, but a bad token is refused
-	tokenUnlessFresh                 // required once the module is initialised
+	tokenOptional         tokenUse = iota // open to all, but a bad token is refused
+	tokenUnlessFresh                      // required once the module is initialised
+	tokenUnlessOpenSearch                 // required unless the key search is open; the operation decides what it answers then
 	tokenRequired
 )
 
@@ -90,7 +119,33 @@ func ruleOf(op Op) Rule {
 	case OpLoggerKey, OpLoggerList, OpLoggerGet:
 		return Rule{Inited: true, Token: tokenRequired, Scopes: []string{api.ScopeLoggerGet}}
 	}
-	panic("module: operation without a rule")
+	rule := Rule{TLS: true, Inited: true, Healthy: true, Token: tokenRequired, NoMaster: true}
+	switch op {
+	case OpKeyList:
+		rule.Scopes = []string{api.ScopeKeyList}
+	case OpKeySearch:
+		rule.Token = tokenUnlessOpenSearch
+		rule.Scopes = []string{api.ScopeKeySearch, api.ScopeKeyList, api.ScopeExtPair}
+	case OpKeyGet:
+		rule.KeyScope = true
+		rule.Scopes = []string{api.ScopeKeyGet, api.ScopeKeyGen}
+	case OpKeyCreate:
+		rule.Scopes = []string{api.ScopeKeyGen}
+	case OpKeyImport:
+		rule.Scopes = []string{api.ScopeKeyImport}
+	case OpKeyDerive:
+		rule.Scopes = []string{api.ScopeKeyDerive, api.ScopeKeyGen}
+	case OpKeyUpdate:
+		rule.Scopes = []string{api.ScopeKeyUpdate}
+	case OpKeyDelete:
+		rule.Scopes = []string{api.ScopeKeyDelete}
+	case OpHMACHash, OpHMACVerify, OpSign, OpVerify, OpEncrypt, OpDecrypt, OpWrap, OpUnwrap, OpECDH,
+		OpEncapsulate, OpDecapsulate, OpMLDSASign, OpMLDSAVerify:
+		rule.KeyScope = true
+	default:
+		panic("module: operation without a rule")
+	}
+	return rule
 }
 
 // rules is the table in the order of the operations, made once per module.
@@ -122,6 +177,8 @@ type Pass struct {
 	claims *api.TokenClaims // nil without a token
 	place  *session.Place   // of a damped operation
 	now    int64            // the module's clock when the caller entered
+	// admitted: admit has judged the token for the key of the request.
+	admitted bool
 }
 
 // Enter decides whether caller may run op: the token is valid or absent, the
@@ -143,6 +200,9 @@ func (m *Module) Enter(ctx context.Context, op Op, caller Caller) (*Pass, error)
 			return nil, api.ErrUnauthorized
 		}
 		p.claims = &claims
+	}
+	if rule.TLS && !caller.TLS {
+		return nil, api.ErrTLSRequired.Because("keys are managed and used over TLS only")
 	}
 	if rule.TLSLogin && m.cfg.RequireTLSLogin && !caller.TLS && !caller.Addr.Unmap().IsLoopback() {
 		return nil, api.ErrTLSRequired.Because("logins over plain HTTP are taken from this host only")
@@ -170,6 +230,9 @@ func (m *Module) Enter(ctx context.Context, op Op, caller Caller) (*Pass, error)
 // head came, and a damped operation takes its place now: a caller who holds
 // back bodies gains nothing by it. The error is what the caller is to be told.
 func (m *Module) Arrived(ctx context.Context, p *Pass) error {
+	if now, _ := m.now(p.state); now == p.now && p.state == m.state.Load() && p.state.fls() == 0 && !m.rules[p.op].Damped {
+		return nil // nothing that Enter looked at has changed
+	}
 	again, err := m.Enter(ctx, p.op, p.caller)
 	if err != nil {
 		return err
@@ -184,16 +247,39 @@ func (m *Module) Arrived(ctx context.Context, p *Pass) error {
 }
 
 // authorise checks that there is a token if there has to be one, and that its
-// scope opens the operation.
+// scope and role open the operation.
 func (m *Module) authorise(ctx context.Context, p *Pass, rule *Rule) error {
-	open := rule.Token == tokenOptional || rule.Token == tokenUnlessFresh && !p.state.config.Inited
-	if open {
+	switch rule.Token {
+	case tokenOptional:
 		return nil
+	case tokenUnlessFresh:
+		if !p.state.config.Inited {
+			return nil
+		}
+	case tokenUnlessOpenSearch:
+		if p.claims == nil && p.state.config.AllowKeySearch {
+			return nil
+		}
 	}
 	if p.claims == nil {
 		return api.ErrUnauthorized
 	}
-	if rule.Scopes == nil {
+	if rule.KeyScope {
+		return nil // admit sees to it
+	}
+	return m.scoped(ctx, p, rule, "")
+}
+
+// scoped checks role and scope of a token. keyScope, if not empty, opens the
+// operation too, to the letter.
+func (m *Module) scoped(ctx context.Context, p *Pass, rule *Rule, keyScope string) error {
+	if rule.NoMaster && p.claims.Sub == api.RoleMaster {
+		return m.denied(ctx, p, "the administrator manages and uses no keys")
+	}
+	if rule.Scopes == nil && !rule.KeyScope {
+		return nil
+	}
+	if keyScope != "" && p.claims.Scope == keyScope {
 		return nil
 	}
 	for _, required := range rule.Scopes {
@@ -201,10 +287,40 @@ func (m *Module) authorise(ctx context.Context, p *Pass, rule *Rule) error {
 			return nil
 		}
 	}
+	wanted := keyScope
+	if len(rule.Scopes) > 0 {
+		wanted = rule.Scopes[0]
+	}
+	return m.denied(ctx, p, "the token's scope does not open this; it takes "+wanted)
+}
+
+// denied records that a token was not enough, and returns the refusal.
+func (m *Module) denied(ctx context.Context, p *Pass, why string) error {
 	if err := m.append(ctx, audit.Record{Type: audit.FailedScopeCheck, Result: audit.Failed, Who: p.who()}); err != nil {
 		return err
 	}
-	return api.ErrForbidden.Becausef("the token's scope does not open this; it takes %s", rule.Scopes[0])
+	return api.ErrForbidden.Because(why)
+}
+
+// Admit is the second step of Enter for an operation on one key, when the kid
+// is known and before the other fields are looked at: 400 for what is no kid,
+// 403 for a token that does not open it.
+func (m *Module) Admit(ctx context.Context, p *Pass, kid string) (store.KID, error) {
+	id, ok := keyring.ParseKID(kid)
+	if !ok {
+		return id, api.ErrBadRequest.Because("kid is not 32 hex digits")
+	}
+	rule := &m.rules[p.op]
+	if !rule.KeyScope {
+		panic("module: admission to an operation that needs none")
+	}
+	if !p.admitted {
+		if err := m.scoped(ctx, p, rule, api.ScopeKeyUse(kid)); err != nil {
+			return id, err
+		}
+		p.admitted = true
+	}
+	return id, nil
 }
 
 // Leave ends the pass: the answer of a damped operation is held back until it

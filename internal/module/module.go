@@ -19,7 +19,7 @@ import (
 	"softhem/api"
 	"softhem/internal/audit"
 	"softhem/internal/build"
-	"softhem/internal/records"
+	"softhem/internal/keyring"
 	"softhem/internal/session"
 	"softhem/internal/store"
 	"softhem/internal/suite"
@@ -36,11 +36,17 @@ const (
 // Config is what a module is made of. Fields without a default are required.
 type Config struct {
 	Store  store.Store
-	Sealer records.Sealer
+	Sealer keyring.Sealer
 	// AuditDir is the folder of the log files; empty keeps the log in memory.
 	AuditDir string
 	// AuditDurability says when a record counts as written.
 	AuditDurability audit.Durability
+	// AuditCompact leaves the second record of an operation that used a
+	// private key, KEY_USAGE_PKEY, out.
+	AuditCompact bool
+
+	// MaxKeys is how many keys there may be; 0 means keyring.DefaultMaxKeys.
+	MaxKeys int64
 
 	// HostClock is the host's time; ClockSource says whether it is the
 	// module's too.
@@ -78,6 +84,8 @@ type Module struct {
 	cfg    Config
 	log    *slog.Logger
 	audit  auditLog
+	keys   *keyring.Ring
+	sweep  sweep
 	clock  clock
 	damper damper
 	boots  boots
@@ -100,6 +108,7 @@ func New(ctx context.Context, cfg Config) (*Module, error) {
 	}
 	m := &Module{
 		cfg: cfg, log: cfg.Logger,
+		keys:   keyring.New(keyring.Config{Store: cfg.Store, Sealer: cfg.Sealer, MaxKeys: cfg.MaxKeys}),
 		clock:  clock{host: cfg.HostClock, source: cfg.ClockSource},
 		damper: session.NewDamper(cfg.Damping),
 		boots:  session.LocalBoots{},
@@ -140,17 +149,22 @@ func (m *Module) bootWith(ctx context.Context, old *state) error {
 		return fmt.Errorf("the audit log cannot be begun: %w", err)
 	}
 	m.clock.start(m.audit.LastTime())
+	m.keys.ForgetAll() // after the boot's end nothing opened in it is used
 	m.state.Store(&st)
 	// The file had to be named, and begun, after the last one. If that was
 	// written under a clock that was wrong, the records to come are not.
 	if now, set, _ := m.clock.now(st.config.TrustedTS); set && now < m.audit.LastTime()-backwardsGrace {
 		m.audit.ClockSet()
 	}
+	m.sweep.start(ctx, func(ctx context.Context) { m.sweepKeys(ctx, &st) })
 	return nil
 }
 
 // FLS bits: why a module refuses to work until it is rebooted.
-const flsKnownAnswer = 0x01
+const (
+	flsKnownAnswer   = 0x01
+	flsDataIntegrity = 0x08
+)
 
 // selfTest runs the known answers, latches a failure, and returns the record
 // that says how it went.
@@ -166,6 +180,7 @@ func (m *Module) selfTest(st *state) audit.Record {
 // Close ends the module and its log. A log that does not end with SHUTDOWN is
 // that of a module that was cut off.
 func (m *Module) Close(ctx context.Context) error {
+	m.sweep.stop()
 	var err error
 	if !m.shutDown.Swap(true) && m.audit.Broken() == nil {
 		err = m.audit.Append(ctx, audit.Record{Type: audit.Shutdown})
