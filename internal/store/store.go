@@ -32,6 +32,7 @@ var (
 type Reader interface {
 	// Get returns the sealed value, or ErrNotFound.
 	Get(ctx context.Context, kind Kind, id string) ([]byte, error)
+	KeyReader
 }
 
 // Tx is a running transaction. It must not be used after its function
@@ -48,6 +49,7 @@ type Tx interface {
 	Attempt(ctx context.Context, fn func() error) error
 	// SetLogTail replaces the store's one log tail.
 	SetLogTail(ctx context.Context, tail LogTail) error
+	KeyTx
 }
 
 // A LogTail is the stretch of the audit log that belongs to the transaction
@@ -70,6 +72,10 @@ type Store interface {
 	Update(ctx context.Context, fn func(tx Tx) error) error
 	// LogTail returns the latest tail, or ErrNotFound.
 	LogTail(ctx context.Context) (LogTail, error)
+	// Scrub returns when no file of the store holds the sealed part of a key
+	// that was deleted, or replaced, before the call. Calls that wait at the
+	// same time share the work.
+	Scrub(ctx context.Context) error
 	// Close flushes and releases the files.
 	Close() error
 }

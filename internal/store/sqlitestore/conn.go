@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"maps"
 )
 
 // A conn is one connection to the database with its prepared statements.
@@ -20,13 +21,16 @@ type conn struct {
 	savepoint, rollbackTo, release     *sql.Stmt
 	get, put, remove, getTail, putTail *sql.Stmt
 
+	keys keyStmts
+
 	stmts []*sql.Stmt // all of them, for close
 }
 
 // addConn prepares the statements and puts the connection into its channel.
 func (s *Store) addConn(ctx context.Context, sc *sql.Conn, to chan *conn) error {
 	c := &conn{Conn: sc}
-	for stmt, query := range map[**sql.Stmt]string{
+	queries := c.keys.queries()
+	maps.Copy(queries, map[**sql.Stmt]string{
 		&c.begin:      "BEGIN",
 		&c.pin:        "SELECT 1 FROM log_tail",
 		&c.beginWrite: "BEGIN IMMEDIATE",
@@ -43,7 +47,8 @@ func (s *Store) addConn(ctx context.Context, sc *sql.Conn, to chan *conn) error 
 		&c.getTail: "SELECT file, offset, lines FROM log_tail",
 		&c.putTail: `INSERT INTO log_tail (only, file, offset, lines) VALUES (1, ?, ?, ?)
 			ON CONFLICT (only) DO UPDATE SET file = excluded.file, offset = excluded.offset, lines = excluded.lines`,
-	} {
+	})
+	for stmt, query := range queries {
 		var err error
 		if *stmt, err = c.PrepareContext(ctx, query); err != nil {
 			return errors.Join(translate(err, s.path), c.close())

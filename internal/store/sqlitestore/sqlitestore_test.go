@@ -341,10 +341,21 @@ func TestMigrations(t *testing.T) {
 	put(t, s, "a", []byte("1"))
 	c := <-s.writer
 	defer func() { s.writer <- c }()
-	first, err := migrationFiles.ReadFile("migrations/0001_records.sql")
+	// The ones there are, and two more.
+	files := fstest.MapFS{}
+	entries, err := migrationFiles.ReadDir("migrations")
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, e := range entries {
+		script, err := migrationFiles.ReadFile("migrations/" + e.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		files["migrations/"+e.Name()] = &fstest.MapFile{Data: script}
+	}
+	name := func(ahead int) string { return fmt.Sprintf("migrations/%04d_more.sql", len(entries)+ahead) }
+	good, bad := len(entries)+1, len(entries)+2
 	version := func() (v int) {
 		if err := c.QueryRowContext(ctx, "PRAGMA user_version").Scan(&v); err != nil {
 			t.Fatal(err)
@@ -357,25 +368,20 @@ func TestMigrations(t *testing.T) {
 		}
 		return n
 	}
-	files := fstest.MapFS{
-		"migrations/0001_records.sql": {Data: first},
-		"migrations/0002_two.sql":     {Data: []byte("CREATE TABLE two (x); DELETE FROM record -- no semicolon\n")},
-		"migrations/0003_three.sql":   {Data: []byte("CREATE TABLE three (x); DELETE FROM record; INSERT INTO none VALUES (1);")},
-	}
+	files[name(1)] = &fstest.MapFile{Data: []byte("CREATE TABLE two (x); DELETE FROM record -- no semicolon\n")}
 	put2 := func() {
 		if _, err := c.put.Exec("k", "a", []byte("1")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// The second is done, and stays; of the third, which fails, nothing does.
-	delete(files, "migrations/0003_three.sql")
-	if err := migrate(ctx, c.Conn, path, files); err != nil || version() != 2 || tables() != 1 {
+	// The first of them is done, and stays; of the other, which fails, nothing does.
+	if err := migrate(ctx, c.Conn, path, files); err != nil || version() != good || tables() != 1 {
 		t.Fatalf("version %d, %v", version(), err)
 	}
 	put2()
-	files["migrations/0003_three.sql"] = &fstest.MapFile{Data: []byte("CREATE TABLE three (x); DELETE FROM record; INSERT INTO none VALUES (1);")}
+	files[name(2)] = &fstest.MapFile{Data: []byte("CREATE TABLE three (x); DELETE FROM record; INSERT INTO none VALUES (1);")}
 	err = migrate(ctx, c.Conn, path, files)
-	if err == nil || !strings.Contains(err.Error(), "version 3") || version() != 2 || tables() != 1 {
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprint("version ", bad)) || version() != good || tables() != 1 {
 		t.Fatalf("version %d, %v", version(), err)
 	}
 	var n int
@@ -385,9 +391,9 @@ func TestMigrations(t *testing.T) {
 	if err := migrate(ctx, c.Conn, path, migrationFiles); !errors.Is(err, store.ErrNewerSchema) {
 		t.Fatalf("going back: %v", err)
 	}
-	files["migrations/0005_gap.sql"] = &fstest.MapFile{}
-	delete(files, "migrations/0003_three.sql")
-	if err := migrate(ctx, c.Conn, path, files); err == nil || version() != 2 {
+	files[name(4)] = &fstest.MapFile{}
+	delete(files, name(2))
+	if err := migrate(ctx, c.Conn, path, files); err == nil || version() != good {
 		t.Fatalf("a gap: version %d, %v", version(), err)
 	}
 }
