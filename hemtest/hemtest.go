@@ -71,6 +71,16 @@ type Options struct {
 	// empty.
 	Origin string
 
+	// NoKeySearch has searches for keys need a token, always.
+	NoKeySearch bool
+
+	// MaxKeys is how many keys the module takes; 0 is a million.
+	MaxKeys int64
+
+	// AuditCompact records the use of a private key in one line of the log,
+	// without KEY_USAGE_PKEY.
+	AuditCompact bool
+
 	// UserPassphrase and MasterPassphrase are "user" and "master" when empty.
 	UserPassphrase, MasterPassphrase string
 
@@ -96,6 +106,7 @@ type Module struct {
 	t      testing.TB
 	origin string
 	broken bool
+	search bool // personalised with an open key search
 	server *server.Server
 	stop   sync.Once
 }
@@ -120,7 +131,7 @@ func New(t testing.TB, opts *Options) *Module {
 		CAFile: s.CAFile(), EID: s.Module().EID(),
 		User: "hemtest", UserPassphrase: or(opts.UserPassphrase, "user"),
 		MasterPassphrase: or(opts.MasterPassphrase, "master"),
-		t:                t, server: s, origin: or(opts.Origin, "*"), broken: opts.BrokenLog,
+		t:                t, server: s, origin: or(opts.Origin, "*"), broken: opts.BrokenLog, search: !opts.NoKeySearch,
 	}
 	t.Cleanup(m.Close)
 	if m.CACert, err = os.ReadFile(m.CAFile); err != nil {
@@ -159,6 +170,10 @@ func config(opts *Options) server.Config {
 	if opts.Profile != "" {
 		cfg.Profile = module.Profile(opts.Profile)
 	}
+	if opts.MaxKeys != 0 {
+		cfg.MaxKeys = opts.MaxKeys
+	}
+	cfg.AuditCompact = opts.AuditCompact
 	if !opts.Damping {
 		cfg.Damping = session.Damping{}
 	}
@@ -168,8 +183,8 @@ func config(opts *Options) server.Config {
 	return cfg
 }
 
-// Personalise sets a fresh module up with the passphrases of m: CORS and key
-// search open, check-ins trusted.
+// Personalise sets a fresh module up with the passphrases of m: CORS open, and
+// key search unless the options say otherwise, check-ins trusted.
 func (m *Module) Personalise() (*api.InitAnswer, error) {
 	client, err := hem.New(hem.Config{URL: m.URL, CACert: m.CACert})
 	if err != nil {
@@ -184,7 +199,7 @@ func (m *Module) Personalise() (*api.InitAnswer, error) {
 		UserKey: user, MasterKey: master,
 		Config: api.InitConfig{
 			User: m.User, Hostname: "localhost", Origin: m.origin,
-			TrustedTS: true, TrustedBackend: true, AllowKeySearch: true,
+			TrustedTS: true, TrustedBackend: true, AllowKeySearch: m.search,
 		},
 	})
 }

@@ -73,6 +73,8 @@ func newServeFlags() (*pflag.FlagSet, *serveOptions) {
 	fs.Var(choice[audit.Durability]{&o.AuditDurability, []named[audit.Durability]{
 		{"strict", audit.Strict}, {"relaxed", audit.Relaxed},
 	}}, "audit-durability", "a record is on disk before the answer leaves, or within a second")
+	fs.BoolVar(&o.AuditCompact, "audit-compact", false, "record the use of a private key in one line instead of two")
+	fs.Int64Var(&o.MaxKeys, "max-keys", o.MaxKeys, "take `N` keys at most")
 
 	fs.Var(address{&o.MetricsAddr}, "metrics", "`ADDR` of Prometheus metrics, /healthz and /readyz")
 	fs.Var(choice[string]{&o.logFormat, []named[string]{{"text", "text"}, {"json", "json"}}}, "log-format", "operator's log, on standard error")
@@ -133,6 +135,9 @@ func (o *serveOptions) check(source sourceFunc, env func(string) (string, bool))
 	}
 	if o.ClockSource == module.ClockCheckin && len(o.TrustedBackends) == 0 && !o.dev {
 		return fmt.Errorf("%s: the clock is to come from a backend, and none is trusted, so the module would never know the time; name one with --trusted-backend, or take --rtc system", source.of("rtc"))
+	}
+	if o.MaxKeys < 1 {
+		return fmt.Errorf("%s must be at least 1", source.of("max-keys"))
 	}
 	if o.MaxTokenTTL < time.Second {
 		return fmt.Errorf("%s must be at least 1s", source.of("max-token-ttl"))

@@ -89,6 +89,25 @@ func (s *Sealer) Open(kind, id string, sealed []byte) ([]byte, error) {
 	return plain, nil
 }
 
+// FingerprintSize is the length of a fingerprint in bytes.
+const FingerprintSize = 16
+
+// Fingerprint tells whether two secrets of one domain are the same, to who
+// holds the data key and to nobody else: the first 16 bytes of
+//
+//	HMAC-SHA256(HMAC-SHA256(data key, "softhem fingerprint" ‖ 0x00 ‖ domain), secret)
+//
+// The error is ErrDestroyed.
+func (s *Sealer) Fingerprint(domain string, secret []byte) ([]byte, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.destroyed {
+		return nil, ErrDestroyed
+	}
+	key := suite.HMACSHA256(s.key, []byte("softhem fingerprint\x00"), []byte(domain))
+	return suite.HMACSHA256(key, secret)[:FingerprintSize], nil
+}
+
 // bind gives the associated data of a record, see Sealer.
 func bind(kind, id string) []byte {
 	b := make([]byte, 0, 1+4+len(kind)+4+len(id))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"softhem/internal/audit"
+	"softhem/internal/keyring"
 	"softhem/internal/module"
 	"softhem/internal/seal"
 	"softhem/internal/session"
@@ -53,6 +54,10 @@ type Config struct {
 	Damping         session.Damping
 	RequireTLSLogin bool
 	AuditDurability audit.Durability
+	// AuditCompact records the use of a private key in one line, not two.
+	AuditCompact bool
+	// MaxKeys is how many keys the module takes.
+	MaxKeys int64
 
 	// LoopbackOnly refuses listeners, Host and Origin that are not loopback.
 	LoopbackOnly bool
@@ -76,6 +81,7 @@ func DefaultConfig() Config {
 		Damping:         session.DefaultDamping(),
 		RequireTLSLogin: true,
 		AuditDurability: audit.Strict,
+		MaxKeys:         keyring.DefaultMaxKeys,
 		HostClock:       time.Now,
 		Logger:          slog.New(slog.DiscardHandler),
 	}
@@ -92,6 +98,8 @@ func (c *Config) validate() error {
 		return errors.New("both listeners are off; the module could not be reached")
 	case c.Profile != module.PPA && c.Profile != module.EPA:
 		return fmt.Errorf("there is no profile %q; use ppa or epa", c.Profile)
+	case c.MaxKeys <= 0:
+		return errors.New("a module that takes no keys is of no use; allow one at least")
 	case c.MaxTokenTTL <= 0:
 		return errors.New("the longest life of a token must be more than nothing")
 	}

@@ -89,6 +89,7 @@ func (s *Server) start(ctx context.Context) error {
 	s.module, err = module.New(ctx, module.Config{
 		Store: s.data.store, Sealer: s.data.sealer,
 		AuditDir: s.data.auditDir(), AuditDurability: cfg.AuditDurability,
+		AuditCompact: cfg.AuditCompact, MaxKeys: cfg.MaxKeys,
 		HostClock: cfg.HostClock, ClockSource: cfg.ClockSource, Profile: cfg.Profile, Diag: cfg.Diag,
 		TrustedBackends: cfg.TrustedBackends, MaxTokenTTL: cfg.MaxTokenTTL,
 		Damping: cfg.Damping, RequireTLSLogin: cfg.RequireTLSLogin,
