@@ -9,12 +9,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"softhem/internal/httpapi"
 	"strconv"
 	"testing"
 
 	"softhem/api"
 	"softhem/hem"
+	"softhem/internal/httpapi"
+	"softhem/internal/load"
 )
 
 // Figures and what they mean are in docs/performance.md. All of them are to be
@@ -28,7 +29,7 @@ func BenchmarkBareEcho(b *testing.B) {
 	conns := dialAll(b, g, connections)
 	request := httpPost("/echo", `{"Msg":"hello, is there anybody?"}`)
 	run(b, connections, func(w int, _ int64) error {
-		_, err := conns[w].do(request)
+		_, err := conns[w].Do(request)
 		return err
 	})
 }
@@ -45,7 +46,7 @@ func BenchmarkBareLogin(b *testing.B) {
 	}
 	conns := dialAll(b, g, connections)
 	run(b, connections, func(w int, _ int64) error {
-		_, err := conns[w].do(answer)
+		_, err := conns[w].Do(answer)
 		return err
 	})
 }
@@ -59,7 +60,7 @@ func BenchmarkAnswer(b *testing.B) {
 			answers := g.answers(b, b.N)
 			conns := dialAll(b, g, connections)
 			run(b, connections, func(w int, i int64) error {
-				_, err := conns[w].do(answers[i])
+				_, err := conns[w].Do(answers[i])
 				return err
 			})
 		})
@@ -91,7 +92,7 @@ func BenchmarkConfig(b *testing.B) {
 	request := httpGet("/api/system/config", g.bearer(b))
 	conns := dialAll(b, g, connections)
 	run(b, connections, func(w int, _ int64) error {
-		_, err := conns[w].do(request)
+		_, err := conns[w].Do(request)
 		return err
 	})
 }
@@ -101,14 +102,14 @@ func BenchmarkChallenge(b *testing.B) {
 	g := personalised(b)
 	conns := dialAll(b, g, connections)
 	run(b, connections, func(w int, _ int64) error {
-		_, err := conns[w].do(httpGet("/api/auth/token", ""))
+		_, err := conns[w].Do(httpGet("/api/auth/token", ""))
 		return err
 	})
 }
 
-func dialAll(b *testing.B, g *target, n int) []*conn {
+func dialAll(b *testing.B, g *target, n int) []*load.Conn {
 	b.Helper()
-	conns := make([]*conn, n)
+	conns := make([]*load.Conn, n)
 	for i := range conns {
 		conns[i] = g.dial(b)
 	}
@@ -118,7 +119,7 @@ func dialAll(b *testing.B, g *target, n int) []*conn {
 // bearer logs in for system:config.
 func (g *target) bearer(t testing.TB) string {
 	t.Helper()
-	body, err := g.dial(t).do(g.answers(t, 1)[0])
+	body, err := g.dial(t).Do(g.answers(t, 1)[0])
 	if err != nil {
 		t.Fatal(err)
 	}

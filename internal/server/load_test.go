@@ -1,34 +1,27 @@
 package server_test
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
-	"slices"
-	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"softhem/api"
 	"softhem/hem"
+	"softhem/internal/load"
 	"softhem/internal/server"
 	"softhem/internal/suite"
 )
 
-// The load: connections that send prepared requests over TLS 1.3 and read just
-// enough of each answer, so that what is measured is the server. Server and
-// load are two processes on one machine.
+// The load is internal/load's. Server and load are two processes on one
+// machine.
 
 // envBare makes the test's own binary the ceiling: net/http handlers over the
 // same TLS that do only what cannot be left out.
@@ -48,7 +41,10 @@ func serveBare() {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(body)
 	}
-	mux := http.NewServeMux()
+	mux, err := load.BareHandler()
+	if err != nil {
+		panic(err)
+	}
 	mux.HandleFunc("POST /echo", func(w http.ResponseWriter, r *http.Request) {
 		var v struct{ Msg string }
 		if json.NewDecoder(r.Body).Decode(&v) == nil {
@@ -84,9 +80,8 @@ func serveBare() {
 	if err != nil {
 		panic(err)
 	}
-	srv := &http.Server{Handler: mux, TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: s.Certificate}}
 	fmt.Printf("ready https=%s ca=%s\n", l.Addr(), s.CAFile())
-	panic(srv.ServeTLS(l, "", ""))
+	panic(load.ServeBare(l, mux, s.Certificate))
 }
 
 // A target is a process under load.
@@ -107,95 +102,34 @@ func startTarget(t testing.TB, dir string, env ...string) *target {
 	return &target{process: p, roots: roots}
 }
 
-// conn is one keep-alive connection of the load.
-type conn struct {
-	net.Conn
-	r *bufio.Reader
-}
+func (g *target) tls() *tls.Config { return &tls.Config{RootCAs: g.roots, ServerName: "localhost"} }
 
-func (g *target) dial(t testing.TB) *conn {
+func (g *target) dial(t testing.TB) *load.Conn {
 	t.Helper()
-	c, err := tls.Dial("tcp", g.process.ready["https"], &tls.Config{RootCAs: g.roots, ServerName: "localhost", NextProtos: []string{"http/1.1"}})
+	c, err := load.Dial(g.process.ready["https"], g.tls())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	return &conn{c, bufio.NewReader(c)}
+	return c
 }
 
-// do sends a prepared request and returns the body of a 200.
-func (c *conn) do(request []byte) ([]byte, error) {
-	if _, err := c.Write(request); err != nil {
-		return nil, err
-	}
-	status, err := c.r.ReadSlice('\n')
-	if err != nil {
-		return nil, err
-	}
-	ok := len(status) > 12 && string(status[9:12]) == "200"
-	line := string(status)
-	length := 0
-	for {
-		h, err := c.r.ReadSlice('\n')
-		if err != nil {
-			return nil, err
-		}
-		if len(h) <= 2 {
-			break
-		}
-		if v, found := strings.CutPrefix(string(h), "Content-Length: "); found {
-			if length, err = strconv.Atoi(strings.TrimSpace(v)); err != nil {
-				return nil, err
-			}
-		}
-	}
-	body := make([]byte, length)
-	if _, err := io.ReadFull(c.r, body); err != nil {
-		return nil, err
-	}
-	if !ok {
-		return nil, fmt.Errorf("answer %q", strings.TrimSpace(line))
-	}
-	return body, nil
-}
+func httpGet(path, bearer string) []byte { return load.Request("GET", path, bearer, nil) }
 
-func httpGet(path, bearer string) []byte {
-	s := "GET " + path + " HTTP/1.1\r\nHost: localhost\r\n"
-	if bearer != "" {
-		s += "Authorization: Bearer " + bearer + "\r\n"
-	}
-	return []byte(s + "\r\n")
-}
-
-func httpPost(path, body string) []byte {
-	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body)
-}
+func httpPost(path, body string) []byte { return load.Request("POST", path, "", []byte(body)) }
 
 // run does b.N operations on n connections and reports rate and 99th
 // percentile.
 func run(b *testing.B, n int, op func(worker int, i int64) error) {
 	b.ReportAllocs() // of the load; the server's are another benchmark
-	took := make([]time.Duration, b.N)
-	var next atomic.Int64
-	var wg sync.WaitGroup
 	b.ResetTimer()
-	for w := range n {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(b.N); i = next.Add(1) - 1 {
-				start := time.Now()
-				if err := op(w, i); err != nil {
-					b.Errorf("operation %d: %v", i, err)
-					return
-				}
-				took[i] = time.Since(start)
-			}
-		})
-	}
-	wg.Wait()
+	r, err := load.Run(b.Context(), n, load.Bound{Count: int64(b.N)}, op)
 	b.StopTimer()
-	slices.Sort(took)
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "ops/s")
-	b.ReportMetric(float64(took[len(took)*99/100])/1e6, "p99-ms")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(r.Rate(), "ops/s")
+	b.ReportMetric(float64(r.P99)/1e6, "p99-ms")
 }
 
 func loadKeys(t testing.TB) (user, master *hem.PersonaKey) {
@@ -240,7 +174,7 @@ func (g *target) answers(t testing.TB, n int) [][]byte {
 	header := base64.RawURLEncoding.EncodeToString([]byte(`{"ecdh":"x25519","alg":"HS256","typ":"JWT"}`))
 	out := make([][]byte, n)
 	for i := range out {
-		body, err := c.do(httpGet("/api/auth/token", ""))
+		body, err := c.Do(httpGet("/api/auth/token", ""))
 		if err != nil {
 			t.Fatal(err)
 		}

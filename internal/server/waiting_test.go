@@ -118,7 +118,7 @@ func sendConnections(b *testing.B, g *target, answers [][]byte) func() int {
 			dialling <- struct{}{}
 			c := g.dial(b)
 			<-dialling
-			if _, err := c.do(answer); err != nil {
+			if _, err := c.Do(answer); err != nil {
 				b.Log(err)
 				return
 			}
