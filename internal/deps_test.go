@@ -67,12 +67,17 @@ var importRules = []struct {
 	{
 		"HTTP is at the edges",
 		func(p string) bool { return p == "net/http" },
-		[]string{"softhem/api", "softhem/hem", "softhem/hemtest", "softhem/internal/httpapi", "softhem/internal/server", "softhem/cmd/hem"},
+		[]string{"softhem/api", "softhem/hem", "softhem/hemtest", "softhem/internal/httpapi", "softhem/internal/server", "softhem/internal/load", "softhem/cmd/hem"},
 	},
 	{
-		"the root key is read in one place",
+		"the root key is read in one place, and files are encrypted in one other: age is the format of both",
 		func(p string) bool { return strings.HasPrefix(p, "filippo.io/age") },
-		[]string{"softhem/internal/seal"},
+		[]string{"softhem/internal/seal", "softhem/internal/envelope"},
+	},
+	{
+		"HPKE is for envelopes, and for the commands that hand them their keys",
+		func(p string) bool { return p == "crypto/hpke" },
+		[]string{"softhem/internal/envelope", "softhem/cmd/hem"},
 	},
 	{
 		"tests' tools are for tests; hemtest is one",
