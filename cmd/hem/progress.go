@@ -104,3 +104,15 @@ func (p *progress) erase() {
 		p.shown = false
 	}
 }
+
+// say shows what a command is at, for those that know better than the client.
+func (p *progress) say(text string) {
+	if p.w == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running {
+		p.show(text)
+	}
+}

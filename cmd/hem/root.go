@@ -69,6 +69,9 @@ Exit status:
 		c.GroupID = groupClient
 		root.AddCommand(c)
 	}
+	bench := newBenchCmd(o)
+	bench.GroupID = groupClient
+	root.AddCommand(bench, newCeilingCmd(t))
 	man := newManCmd()
 	man.GroupID = groupDocs
 	root.AddCommand(man)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"strconv"
 
 	"softhem/api"
 	"softhem/internal/suite"
@@ -115,15 +116,16 @@ func reply(w http.ResponseWriter, v any) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body))) // else a long one goes in chunks
 	_, _ = w.Write(body) // the caller may have gone
 }
 
-// PrepareBare makes the request of the case for the ceiling that c is
+// PrepareBare makes the request of the case for the ceiling that conn is
 // connected to.
-func (c Case) PrepareBare(conn *Conn) ([]byte, error) {
+func (c Case) PrepareBare(t Target, conn *Conn) ([]byte, error) {
 	var ct []byte
 	if c.Path == decapsPath {
-		body, err := conn.Do(Request("GET", bareCT, "", nil))
+		body, err := conn.Do(t.Request("GET", bareCT, "", nil))
 		if err != nil {
 			return nil, err
 		}
@@ -135,5 +137,5 @@ func (c Case) PrepareBare(conn *Conn) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return Request("POST", c.Path, "", c.Body("00000000000000000000000000000000", ct)), nil
+	return t.Request("POST", c.Path, "", c.Body("00000000000000000000000000000000", ct)), nil
 }

@@ -64,9 +64,10 @@ func (c Case) Body(kid string, ct []byte) []byte {
 	return body
 }
 
-// Prepare makes a key in the module and the request that uses it.
-func (c Case) Prepare(ctx context.Context, m *hem.Client) (request []byte, kid hem.KID, err error) {
-	if kid, err = m.CreateKey(ctx, hem.KeySpec{Label: "bench " + c.Name, Type: c.Type, Mode: c.Mode}); err != nil {
+// Prepare makes a key of that descr in the module, and the request that uses
+// it.
+func (c Case) Prepare(ctx context.Context, t Target, m *hem.Client, descr []byte) (request []byte, kid hem.KID, err error) {
+	if kid, err = m.CreateKey(ctx, hem.KeySpec{Label: "bench " + c.Name, Type: c.Type, Mode: c.Mode, Descr: descr}); err != nil {
 		return nil, kid, err
 	}
 	var ct []byte
@@ -81,5 +82,5 @@ func (c Case) Prepare(ctx context.Context, m *hem.Client) (request []byte, kid h
 	if err != nil {
 		return nil, kid, err
 	}
-	return Request("POST", c.Path, string(token.Bearer), c.Body(kid.String(), ct)), kid, nil
+	return t.Request("POST", c.Path, string(token.Bearer), c.Body(kid.String(), ct)), kid, nil
 }

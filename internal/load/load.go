@@ -9,9 +9,11 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,12 +29,36 @@ type Conn struct {
 	body []byte
 }
 
-// Dial connects to host:port. cfg is not changed; HTTP/1.1 and TLS 1.3 are
-// what it speaks.
-func Dial(addr string, cfg *tls.Config) (*Conn, error) {
+// A Target is a server to be measured.
+type Target struct {
+	Addr   string      // host:port
+	TLS    *tls.Config // whom to believe; it is not changed
+	Host   string      // for the header of that name
+	Prefix string      // before every path
+}
+
+// TargetOf reads a base URL, such as https://localhost:8443.
+func TargetOf(base string, cfg *tls.Config) (Target, error) {
+	u, err := url.Parse(base)
+	if err != nil || u.Scheme != "https" || u.Host == "" {
+		return Target{}, errors.New("keys are used over TLS only: the address must begin with https://")
+	}
+	port := u.Port()
+	if port == "" {
+		port = "443"
+	}
 	cfg = cfg.Clone()
+	cfg.ServerName = u.Hostname()
+	return Target{
+		Addr: net.JoinHostPort(u.Hostname(), port), TLS: cfg, Host: u.Host, Prefix: strings.TrimRight(u.EscapedPath(), "/"),
+	}, nil
+}
+
+// Dial connects, with HTTP/1.1 and TLS 1.3.
+func (t Target) Dial() (*Conn, error) {
+	cfg := t.TLS.Clone()
 	cfg.NextProtos, cfg.MinVersion = []string{"http/1.1"}, tls.VersionTLS13
-	c, err := tls.DialWithDialer(&net.Dialer{Timeout: 10 * time.Second}, "tcp", addr, cfg)
+	c, err := tls.DialWithDialer(&net.Dialer{Timeout: 10 * time.Second}, "tcp", t.Addr, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -40,10 +66,10 @@ func Dial(addr string, cfg *tls.Config) (*Conn, error) {
 }
 
 // DialAll makes n connections.
-func DialAll(addr string, cfg *tls.Config, n int) ([]*Conn, error) {
+func (t Target) DialAll(n int) ([]*Conn, error) {
 	conns := make([]*Conn, 0, n)
 	for range n {
-		c, err := Dial(addr, cfg)
+		c, err := t.Dial()
 		if err != nil {
 			CloseAll(conns)
 			return nil, err
@@ -121,8 +147,8 @@ func (c *Conn) Do(request []byte) ([]byte, error) {
 
 // Request prepares a request with a JSON body, or with none when body is nil
 // and the method is not POST. bearer may be empty.
-func Request(method, path, bearer string, body []byte) []byte {
-	b := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: localhost\r\n", method, path)
+func (t Target) Request(method, path, bearer string, body []byte) []byte {
+	b := fmt.Appendf(nil, "%s %s%s HTTP/1.1\r\nHost: %s\r\n", method, t.Prefix, path, t.Host)
 	if bearer != "" {
 		b = fmt.Appendf(b, "Authorization: Bearer %s\r\n", bearer)
 	}
@@ -155,7 +181,7 @@ func (r Result) Rate() float64 { return float64(r.Count) / r.Took.Seconds() }
 // for, and which operation of all it is.
 func Run(ctx context.Context, workers int, until Bound, op func(worker int, i int64) error) (Result, error) {
 	if until.Count == 0 && until.Time == 0 {
-		return Result{}, fmt.Errorf("a run without an end")
+		return Result{}, errors.New("a run without an end")
 	}
 	if until.Time > 0 {
 		var cancel context.CancelFunc

@@ -102,11 +102,13 @@ func startTarget(t testing.TB, dir string, env ...string) *target {
 	return &target{process: p, roots: roots}
 }
 
-func (g *target) tls() *tls.Config { return &tls.Config{RootCAs: g.roots, ServerName: "localhost"} }
+func (g *target) load() load.Target {
+	return load.Target{Addr: g.process.ready["https"], TLS: &tls.Config{RootCAs: g.roots, ServerName: "localhost"}, Host: "localhost"}
+}
 
 func (g *target) dial(t testing.TB) *load.Conn {
 	t.Helper()
-	c, err := load.Dial(g.process.ready["https"], g.tls())
+	c, err := g.load().Dial()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,9 +116,12 @@ func (g *target) dial(t testing.TB) *load.Conn {
 	return c
 }
 
-func httpGet(path, bearer string) []byte { return load.Request("GET", path, bearer, nil) }
+// local is enough of a target to write requests.
+var local = load.Target{Host: "localhost"}
 
-func httpPost(path, body string) []byte { return load.Request("POST", path, "", []byte(body)) }
+func httpGet(path, bearer string) []byte { return local.Request("GET", path, bearer, nil) }
+
+func httpPost(path, body string) []byte { return local.Request("POST", path, "", []byte(body)) }
 
 // run does b.N operations on n connections and reports rate and 99th
 // percentile.

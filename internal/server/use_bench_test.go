@@ -16,7 +16,7 @@ func BenchmarkUse(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/%d/bare", c.Name, n), func(b *testing.B) {
 				g := startTarget(b, "", envBare+"=1")
 				conns := dialAll(b, g, n)
-				request, err := c.PrepareBare(conns[0])
+				request, err := c.PrepareBare(g.load(), conns[0])
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -29,7 +29,7 @@ func BenchmarkUse(b *testing.B) {
 				b.Run(fmt.Sprintf("%s/%d/%s", c.Name, n, durability), func(b *testing.B) {
 					g := personalised(b, envRelaxed(durability))
 					user, _ := loadKeys(b)
-					request, _, err := c.Prepare(context.Background(), newClient(b, g.process, user))
+					request, _, err := c.Prepare(context.Background(), g.load(), newClient(b, g.process, user), nil)
 					if err != nil {
 						b.Fatal(err)
 					}
