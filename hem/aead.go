@@ -17,8 +17,8 @@ import (
 // plaintext cannot be sealed, and plaintexts end at 2048 bytes. Who holds the raw key
 // elsewhere opens the pieces with [crypto/cipher.NewGCMWithNonceSize].
 //
-// GCM with random IVs of this length is safe for far more messages than a
-// module can seal. An AEAD may be used by many goroutines at once.
+// One key should seal no more than 2³² messages (SP 800-38D, section 8.3). An AEAD may be
+// used by many goroutines at once.
 type AEAD struct {
 	c   *Client
 	kid KID

@@ -296,6 +296,9 @@ func (c *Client) keep(ctx context.Context, scope string, t Token, epoch int) {
 	c.mu.Lock()
 	stale := c.epoch != epoch || c.eid != t.EID
 	if !stale {
+		// Who uses many keys gets a token for each; those that ended would pile up.
+		now := c.cfg.Now()
+		maps.DeleteFunc(c.tokens, func(_ string, old Token) bool { return !now.Before(old.Expires) })
 		c.tokens[scope] = t
 	}
 	c.mu.Unlock()

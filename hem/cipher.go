@@ -106,23 +106,14 @@ func (c *Client) Encrypt(ctx context.Context, kid KID, alg string, plaintext []b
 	if ct.Data, err = answered(op, path, "ciphertext", answer.Ciphertext); err != nil {
 		return nil, err
 	}
-	for _, field := range []struct {
-		name, text string
-		size       int
-		has        bool
-		to         *[]byte
-	}{
-		{"iv", answer.IV, api.CipherIVBytes, hasIV(alg), &ct.IV},
-		{"tag", answer.Tag, api.CipherTagBytes, isGCM(alg), &ct.Tag},
-	} {
-		if !field.has {
-			continue
-		}
-		if *field.to, err = answered(op, path, field.name, field.text); err != nil {
+	if hasIV(alg) {
+		if ct.IV, err = answeredSize(op, path, "iv", answer.IV, api.CipherIVBytes); err != nil {
 			return nil, err
 		}
-		if len(*field.to) != field.size {
-			return nil, badAnswer(op, "POST "+path, "%s has not %d bytes", field.name, field.size)
+	}
+	if isGCM(alg) {
+		if ct.Tag, err = answeredSize(op, path, "tag", answer.Tag, api.CipherTagBytes); err != nil {
+			return nil, err
 		}
 	}
 	return ct, nil
@@ -130,7 +121,8 @@ func (c *Client) Encrypt(ctx context.Context, kid KID, alg string, plaintext []b
 
 // Decrypt decrypts what [Client.Encrypt] gave for the same arguments: POST
 // /api/crypto/cipher/decrypt, scope keymgmt:use:<kid>. Only with GCM does
-// success mean that the data is what was encrypted.
+// success mean that the data is what was encrypted. Ciphertexts made elsewhere must have
+// an IV of 16 bytes, too.
 //
 // Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown alg, 403 for the administrator, 406
 // when there is no such key or peer, it does not fit, or the data was changed; which of
@@ -150,6 +142,9 @@ func (c *Client) Decrypt(ctx context.Context, kid KID, alg string, ct *Ciphertex
 	var answer api.PlainAnswer
 	if err := c.use(ctx, op, path, kid, body, &answer); err != nil {
 		return nil, err
+	}
+	if answer.Plaintext == "" && strings.HasSuffix(alg, "-CBC") {
+		return nil, nil // someone else may have encrypted nothing but padding
 	}
 	return answered(op, path, "plaintext", answer.Plaintext)
 }
@@ -172,7 +167,9 @@ type WrapOptions struct {
 	Context []byte
 }
 
-func wrapRequest(op string, kid KID, msg []byte, most int, o *WrapOptions) (api.WrapRequest, error) {
+const semiblock = 8 // bytes; RFC 3394 wraps two or more, and adds one
+
+func wrapRequest(op string, kid KID, msg []byte, least, most int, o *WrapOptions) (api.WrapRequest, error) {
 	if o == nil {
 		o = &WrapOptions{}
 	}
@@ -186,21 +183,21 @@ func wrapRequest(op string, kid KID, msg []byte, most int, o *WrapOptions) (api.
 	if err := checkKDFContext(op, o.Context, o.Peer); err != nil {
 		return r, err
 	}
-	if len(msg)%8 != 0 {
-		return r, badArgument(op, "the data has %d bytes, which is no multiple of 8", len(msg))
+	if len(msg)%semiblock != 0 || len(msg) < least || len(msg) > most {
+		return r, badArgument(op, "the data has %d bytes, not a multiple of %d from %d to %d", len(msg), semiblock, least, most)
 	}
-	return r, checkSize(op, "data", msg, most)
+	return r, nil
 }
 
 // Wrap encrypts key, a multiple of 8 bytes from 16 to 2048, with AES key wrap (RFC
 // 3394): POST /api/crypto/cipher/wrap, scope keymgmt:use:<kid>. The result is 8
 // bytes longer. nil options are for an AES256 key.
 //
-// Errors: those of [Client.Login]; [ErrArgument], 403 for the administrator, 406 when there is no
+// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown Alg, 403 for the administrator, 406 when there is no
 // such key or peer, or it does not fit.
 func (c *Client) Wrap(ctx context.Context, kid KID, key []byte, o *WrapOptions) ([]byte, error) {
 	const op, path = "wrap a key", "/api/crypto/cipher/wrap"
-	body, err := wrapRequest(op, kid, key, api.MaxMessageBytes, o)
+	body, err := wrapRequest(op, kid, key, 2*semiblock, api.MaxMessageBytes, o)
 	if err != nil {
 		return nil, err
 	}
@@ -212,14 +209,14 @@ func (c *Client) Wrap(ctx context.Context, kid KID, key []byte, o *WrapOptions) 
 }
 
 // Unwrap decrypts what [Client.Wrap] gave for the same arguments: POST
-// /api/crypto/cipher/unwrap, scope keymgmt:use:<kid>.
+// /api/crypto/cipher/unwrap, scope keymgmt:use:<kid>. wrapped has 24 to 2056 bytes.
 //
-// Errors: those of [Client.Login]; [ErrArgument], 403 for the administrator, 406 when there is no
+// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown Alg, 403 for the administrator, 406 when there is no
 // such key or peer, it does not fit, or the data was changed; which of these is not
 // told.
 func (c *Client) Unwrap(ctx context.Context, kid KID, wrapped []byte, o *WrapOptions) ([]byte, error) {
 	const op, path = "unwrap a key", "/api/crypto/cipher/unwrap"
-	body, err := wrapRequest(op, kid, wrapped, api.MaxUnwrapBytes, o)
+	body, err := wrapRequest(op, kid, wrapped, 3*semiblock, api.MaxUnwrapBytes, o)
 	if err != nil {
 		return nil, err
 	}

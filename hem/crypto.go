@@ -63,6 +63,15 @@ func answered(op, path, name, text string) ([]byte, error) {
 	return raw, nil
 }
 
+// answeredSize is answered for a field of known length in bytes.
+func answeredSize(op, path, name, text string, size int) ([]byte, error) {
+	raw, err := answered(op, path, name, text)
+	if err == nil && len(raw) != size {
+		return nil, badAnswer(op, "POST "+path, "%s has %d bytes, not %d", name, len(raw), size)
+	}
+	return raw, err
+}
+
 // checkSize checks the length of data that cannot be empty.
 func checkSize(op, what string, data []byte, most int) error {
 	if len(data) < 1 || len(data) > most {
@@ -98,7 +107,7 @@ func macRequest(op string, kid KID, msg []byte, o *MACOptions) (api.HMACRequest,
 // /api/crypto/hmac/hash, scope keymgmt:use:<kid>. The MAC has the length of the
 // hash. nil options are for an HMAC key.
 //
-// Errors: those of [Client.Login]; [ErrArgument], 403 for the administrator, 406 when there is no
+// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown hash, 403 for the administrator, 406 when there is no
 // such key or peer, or it is of another type.
 func (c *Client) HMAC(ctx context.Context, kid KID, msg []byte, o *MACOptions) ([]byte, error) {
 	const op, path = "compute a MAC", "/api/crypto/hmac/hash"
@@ -117,7 +126,8 @@ func (c *Client) HMAC(ctx context.Context, kid KID, msg []byte, o *MACOptions) (
 // arguments, at full length: POST /api/crypto/hmac/verify, scope
 // keymgmt:use:<kid>.
 //
-// Errors: those of [Client.Login]; [ErrArgument], [ErrVerification], 403 for the administrator.
+// Errors: those of [Client.Login]; [ErrArgument], [ErrVerification], 400 for an unknown hash, 403
+// for the administrator.
 func (c *Client) VerifyHMAC(ctx context.Context, kid KID, msg, mac []byte, o *MACOptions) error {
 	const op, path = "verify a MAC", "/api/crypto/hmac/verify"
 	body, err := macRequest(op, kid, msg, o)
@@ -139,8 +149,8 @@ func (c *Client) VerifyHMAC(ctx context.Context, kid KID, msg, mac []byte, o *MA
 //
 // A raw secret is not uniformly random; derive keys from it.
 //
-// Errors: those of [Client.Login]; [ErrArgument], 403 for the administrator, 406 when there is no
-// such key or peer, or they are not for ECDH on one curve.
+// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown hash, 403 for the administrator,
+// 406 when there is no such key or peer, or they are not for ECDH on one curve.
 func (c *Client) ECDH(ctx context.Context, kid KID, peer Peer, hash api.KeyType) ([]byte, error) {
 	const op, path = "compute a shared secret", "/api/crypto/ecdh"
 	if peer.none() {
@@ -152,6 +162,12 @@ func (c *Client) ECDH(ctx context.Context, kid KID, peer Peer, hash api.KeyType)
 	}
 	return answered(op, path, "ecdh", answer.ECDH)
 }
+
+// FIPS 203, table 3, in bytes.
+const (
+	sharedKeyBytes  = 32
+	maxEncapsulated = 1568 // a ciphertext of ML-KEM-1024
+)
 
 // Encapsulate makes a shared secret for the holder of an ML-KEM key (FIPS 203), and the
 // ciphertext that brings it there: POST /api/crypto/pqc/mlkem/encaps,
@@ -167,7 +183,7 @@ func (c *Client) Encapsulate(ctx context.Context, kid KID) (sharedKey, ciphertex
 	if err = c.use(ctx, op, path, kid, api.EncapsRequest{KID: kid.String()}, &answer); err != nil {
 		return nil, nil, err
 	}
-	if sharedKey, err = answered(op, path, "ss", answer.SS); err != nil {
+	if sharedKey, err = answeredSize(op, path, "ss", answer.SS, sharedKeyBytes); err != nil {
 		return nil, nil, err
 	}
 	if ciphertext, err = answered(op, path, "ct", answer.CT); err != nil {
@@ -193,7 +209,5 @@ func (c *Client) Decapsulate(ctx context.Context, kid KID, ciphertext []byte) (s
 	if err := c.use(ctx, op, path, kid, body, &answer); err != nil {
 		return nil, err
 	}
-	return answered(op, path, "ss", answer.SS)
+	return answeredSize(op, path, "ss", answer.SS, sharedKeyBytes)
 }
-
-const maxEncapsulated = 1568 // bytes, ML-KEM-1024

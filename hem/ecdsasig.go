@@ -1,6 +1,7 @@
 package hem
 
 import (
+	"bytes"
 	"encoding/asn1"
 	"fmt"
 	"math/big"
@@ -31,9 +32,12 @@ func badSignature(t api.KeyType) error {
 // Other data is [ErrArgument].
 func ECDSAToRaw(t api.KeyType, der []byte) ([]byte, error) {
 	var sig struct{ R, S *big.Int }
-	rest, err := asn1.Unmarshal(der, &sig)
 	size := scalarSize(t)
-	if err != nil || len(rest) > 0 || !isScalar(sig.R, size) || !isScalar(sig.S, size) {
+	if _, err := asn1.Unmarshal(der, &sig); err != nil || !isScalar(sig.R, size) || !isScalar(sig.S, size) {
+		return nil, badSignature(t)
+	}
+	// Unmarshal takes more at the end of a SEQUENCE; two texts of one signature would be one here.
+	if canonical, err := asn1.Marshal(sig); err != nil || !bytes.Equal(canonical, der) {
 		return nil, badSignature(t)
 	}
 	raw := make([]byte, 2*size)

@@ -39,7 +39,7 @@ func (p *KeyPage) Last() bool { return len(p.Keys) == 0 || p.Offset+len(p.Keys) 
 //
 // Errors: those of [Client.Login]; [ErrArgument], 403 for the administrator.
 func (c *Client) ListKeys(ctx context.Context, offset, count int) (*KeyPage, error) {
-	const op = "list the keys"
+	const op = opList
 	if offset < 0 || count < 0 {
 		return nil, badArgument(op, "offset and count cannot be negative")
 	}
@@ -64,12 +64,12 @@ func (c *Client) ListKeys(ctx context.Context, offset, count int) (*KeyPage, err
 //
 // Errors: those of [Client.ListKeys].
 func (c *Client) AllKeys(ctx context.Context) iter.Seq2[KeyInfo, error] {
-	return allPages(func(offset int) (*KeyPage, error) { return c.ListKeys(ctx, offset, 0) })
+	return allPages(opList, func(offset int) (*KeyPage, error) { return c.ListKeys(ctx, offset, 0) })
 }
 
 // A KeySearch looks for keys by their description. Bytes are compared, not text.
 type KeySearch struct {
-	Descr  []byte // what to look for, at most [api.MaxDescrBytes]
+	Descr  []byte // what to look for, 1 to [api.MaxDescrBytes] bytes
 	Start  bool   // the description begins with Descr
 	End    bool   // the description ends with it; with Start too, it equals it
 	Offset int    // matches to skip
@@ -77,12 +77,10 @@ type KeySearch struct {
 }
 
 func (s KeySearch) request(op string) (api.KeySearch, error) {
-	switch {
-	case len(s.Descr) > api.MaxDescrBytes:
-		return api.KeySearch{}, badArgument(op, "%d bytes to look for; a description has at most %d", len(s.Descr), api.MaxDescrBytes)
-	case len(s.Descr) == 0 && !s.Start && !s.End:
-		return api.KeySearch{}, badArgument(op, "there is nothing to look for")
-	case s.Offset < 0 || s.Limit < 0:
+	if err := checkSize(op, "text to look for", s.Descr, api.MaxDescrBytes); err != nil {
+		return api.KeySearch{}, err
+	}
+	if s.Offset < 0 || s.Limit < 0 {
 		return api.KeySearch{}, badArgument(op, "offset and limit cannot be negative")
 	}
 	text := api.EncodeBase64(s.Descr)
@@ -96,6 +94,7 @@ func (s KeySearch) request(op string) (api.KeySearch, error) {
 }
 
 const (
+	opList     = "list the keys"
 	opSearch   = "search for keys"
 	pathSearch = "/api/keymgmt/search"
 )
@@ -107,7 +106,8 @@ const (
 // A Client without a credential asks without a token, which the module answers
 // under the conditions of [Client.SearchKeysOpen].
 //
-// Errors: those of [Client.Login]; [ErrArgument], 403 for the administrator.
+// Errors: those of [Client.Login]; [ErrArgument], 403 for the administrator, 410 while the module
+// is not ready to search.
 func (c *Client) SearchKeys(ctx context.Context, s KeySearch) (*KeyPage, error) {
 	body, err := s.request(opSearch)
 	if err != nil {
@@ -126,7 +126,8 @@ func (c *Client) SearchKeys(ctx context.Context, s KeySearch) (*KeyPage, error) 
 // set and Descr has at least [api.MinOpenSearch] bytes; shorter ones are
 // [ErrArgument].
 //
-// Errors: [ErrArgument], 401 when the setting is off.
+// Errors: [ErrArgument], 401 when the setting is off, 409 when the module is not personalised or
+// has failed, 410 as for [Client.SearchKeys].
 func (c *Client) SearchKeysOpen(ctx context.Context, s KeySearch) (*KeyPage, error) {
 	body, err := s.request(opSearch)
 	if err != nil {
@@ -147,7 +148,7 @@ func (c *Client) SearchKeysOpen(ctx context.Context, s KeySearch) (*KeyPage, err
 //
 // Errors: those of [Client.SearchKeys].
 func (c *Client) AllMatches(ctx context.Context, s KeySearch) iter.Seq2[KeyInfo, error] {
-	return allPages(func(offset int) (*KeyPage, error) {
+	return allPages(opSearch, func(offset int) (*KeyPage, error) {
 		page := s
 		page.Offset, page.Limit = s.Offset+offset, 0
 		p, err := c.SearchKeys(ctx, page)
@@ -223,6 +224,9 @@ func (c *Client) getKey(ctx context.Context, kid KID, scope string) (*Key, error
 		return nil, err
 	}
 	k := &Key{KID: kid, Type: api.ParseKeyTraits(answer.Type).Type, Updated: time.Unix(answer.Updated, 0)}
+	if k.Type == "" {
+		return nil, badAnswer(op, http.MethodGet+" "+path, "no type in it")
+	}
 	for _, field := range []struct {
 		name, text string
 		to         *[]byte
@@ -236,42 +240,31 @@ func (c *Client) getKey(ctx context.Context, kid KID, scope string) (*Key, error
 	return k, nil
 }
 
-// errRestless ends an iteration that goes nowhere.
-func errRestless() error {
-	return fmt.Errorf("list the keys: %w: the pages of the list do not fit together", ErrProtocol)
-}
-
-// allPages iterates over a list that may change meanwhile. Pages are asked for
-// by offset, and new keys come at the end, so only a deletion makes a key move, to
-// a lower offset: it may then lie on pages that have been read already, and would
-// be missed. Deletions show in the counts of a page. From the first one on,
-// pages overlap by one key; a page that does not begin with a key known
-// already may have lost some before it, and the page before is read again.
+// allPages iterates over a list that may change meanwhile. Pages are asked for by
+// offset and new keys come at the end, so only a deletion moves a key, to a lower offset:
+// it may then lie where pages have been read already, and would be missed.
+//
+// So every page overlaps the one before it by a key. What was seen is always a
+// beginning of the list, as far as it still exists; a page that begins with a key seen before
+// therefore continues it without a gap. Any other may have lost keys before it, and
+// the page before is asked for again.
 //
 // It ends for any module: so many pages in a row that bring nothing new are
 // more than going back to the beginning and forth again takes.
-func allPages(page func(offset int) (*KeyPage, error)) iter.Seq2[KeyInfo, error] {
+func allPages(op string, page func(offset int) (*KeyPage, error)) iter.Seq2[KeyInfo, error] {
 	return func(yield func(KeyInfo, error) bool) {
 		const most = 1 << 24 // keys; no module holds as many
 		seen := make(map[KID]struct{})
-		var last *KeyPage
-		moving := false  // a deletion was noticed
-		overlap := false // this page should begin with a known key
 		for offset, idle := 0, 0; ; {
 			p, err := page(offset)
+			if idle++; err == nil && (idle > 16+len(seen) || len(seen) > most) {
+				err = &OpError{Op: op, Err: fmt.Errorf("%w: the pages of the list do not fit together", ErrProtocol)}
+			}
 			if err != nil {
 				yield(KeyInfo{}, err)
 				return
 			}
-			if idle++; idle > 16+len(seen) || len(seen) > most {
-				yield(KeyInfo{}, errRestless())
-				return
-			}
-			if last != nil && (p.Deleted != last.Deleted || p.Total < last.Total) && !moving {
-				moving, overlap = true, true
-			}
-			last = p
-			if overlap && offset > 0 && !beginsKnown(p, seen) {
+			if offset > 0 && !beginsKnown(p, seen) {
 				offset = max(0, offset-api.MaxPageKeys)
 				continue
 			}
@@ -284,15 +277,12 @@ func allPages(page func(offset int) (*KeyPage, error)) iter.Seq2[KeyInfo, error]
 					return
 				}
 			}
-			n := len(p.Keys)
 			// By what was asked for, not by what the answer says its offset is.
+			n := len(p.Keys)
 			if n == 0 || offset+n >= p.Total {
 				return
 			}
-			offset += n
-			if overlap = moving && n > 1; overlap {
-				offset--
-			}
+			offset += max(1, n-1)
 		}
 	}
 }

@@ -171,7 +171,10 @@ func RawPublic(key crypto.PublicKey) (api.KeyType, []byte, error) {
 			return api.SECP521R1, compress(k.Bytes()), nil
 		}
 	case ed25519.PublicKey:
-		return api.Ed25519, bytes.Clone(k), checkPublic(api.Ed25519, k)
+		if err := checkPublic(api.Ed25519, k); err != nil {
+			return "", nil, err
+		}
+		return api.Ed25519, bytes.Clone(k), nil
 	case *mlkem.EncapsulationKey768:
 		return api.MLKEM768, k.Bytes(), nil
 	case *mlkem.EncapsulationKey1024:

@@ -38,21 +38,39 @@ func spkiAlgorithms() []spkiAlgorithm {
 	}
 }
 
-// subjectPublicKeyInfo is the structure of that name in RFC 5280, section 4.1:
+// spkiHeader names the algorithm of a SubjectPublicKeyInfo (RFC 5280, section 4.1):
 //
 //	SEQUENCE { SEQUENCE { OID, parameters ANY OPTIONAL }, BIT STRING }
+type spkiHeader struct {
+	OID        asn1.ObjectIdentifier
+	Parameters asn1.RawValue `asn1:"optional"`
+}
+
 type subjectPublicKeyInfo struct {
-	Algorithm struct {
-		OID        asn1.ObjectIdentifier
-		Parameters asn1.RawValue `asn1:"optional"`
+	Algorithm spkiHeader
+	Key       asn1.BitString
+}
+
+// encode writes key, which is a point of the curve in either form, or a raw key.
+func (a spkiAlgorithm) encode(key []byte) ([]byte, error) {
+	info := subjectPublicKeyInfo{
+		Algorithm: spkiHeader{OID: a.oid},
+		Key:       asn1.BitString{Bytes: key, BitLength: 8 * len(key)},
 	}
-	Key asn1.BitString
+	if a.curve != nil {
+		parameters, err := asn1.Marshal(a.curve)
+		if err != nil {
+			return nil, err
+		}
+		info.Algorithm.Parameters.FullBytes = parameters
+	}
+	return asn1.Marshal(info)
 }
 
 // MarshalSPKI writes a raw public key as a SubjectPublicKeyInfo in DER, which is what stands in a
 // PEM block "PUBLIC KEY": RFC 5480 for the NIST curves and secp256k1, with the
-// uncompressed point, RFC 8410 for Curve25519 to Ed448, and the identifiers that NIST
-// assigned to FIPS 203 and FIPS 204 for ML-KEM and ML-DSA, without parameters.
+// uncompressed point, RFC 8410 for Curve25519 to Ed448, RFC 9881 for ML-DSA, and for
+// ML-KEM in the same way the identifiers that NIST assigned (2.16.840.1.101.3.4.4.1 to 3), without parameters.
 // All 14 asymmetric types are supported. It says nothing of a key's mode.
 //
 // What is no key of the type is [ErrArgument].
@@ -60,70 +78,53 @@ func MarshalSPKI(t api.KeyType, raw []byte) ([]byte, error) {
 	if err := checkPublic(t, raw); err != nil {
 		return nil, err
 	}
-	var info subjectPublicKeyInfo
 	for _, a := range spkiAlgorithms() {
 		if a.t != t {
 			continue
 		}
-		info.Algorithm.OID = a.oid
 		if a.curve != nil {
-			parameters, err := asn1.Marshal(a.curve)
-			if err != nil {
-				return nil, err
-			}
-			info.Algorithm.Parameters.FullBytes = parameters
+			var err error
 			if raw, err = uncompressed(t, raw); err != nil {
 				return nil, err
 			}
 		}
+		return a.encode(raw)
 	}
-	info.Key = asn1.BitString{Bytes: raw, BitLength: 8 * len(raw)}
-	return asn1.Marshal(info)
+	return nil, badPoint(t)
 }
 
 // ParseSPKI reads a SubjectPublicKeyInfo in DER, see [MarshalSPKI], and returns the key's type
 // and raw form, ready for [Client.ImportKey] and [ParsePublic]. Compressed points are
 // taken, too.
 //
-// Whatever else it is given is [ErrArgument]: other encodings, trailing data, keys that
+// Whatever else it is given is [ErrArgument]: other encodings, more data, keys that
 // no module knows, points that are not on their curve.
 func ParseSPKI(der []byte) (api.KeyType, []byte, error) {
 	var info subjectPublicKeyInfo
-	rest, err := asn1.Unmarshal(der, &info)
-	if err != nil || len(rest) > 0 {
+	if _, err := asn1.Unmarshal(der, &info); err != nil {
 		return "", nil, fmt.Errorf("%w: not a public key in DER (SubjectPublicKeyInfo)", ErrArgument)
 	}
-	t := api.KeyType("")
+	key := info.Key.Bytes
 	for _, a := range spkiAlgorithms() {
 		if !a.oid.Equal(info.Algorithm.OID) {
 			continue
 		}
-		var parameters []byte
-		if a.curve != nil {
-			if parameters, err = asn1.Marshal(a.curve); err != nil {
-				return "", nil, err
+		// Encoded again it must be the same: that settles parameters, unused bits and whatever else
+		// Unmarshal lets pass.
+		if again, err := a.encode(key); err != nil || !bytes.Equal(again, der) {
+			continue
+		}
+		raw := bytes.Clone(key)
+		if size := scalarSize(a.t); size > 0 && len(key) == 1+2*size && key[0] == 4 {
+			raw = compress(key)
+			if point, err := uncompressed(a.t, raw); err != nil || !bytes.Equal(point, key) {
+				return "", nil, badPoint(a.t)
 			}
 		}
-		if bytes.Equal(parameters, info.Algorithm.Parameters.FullBytes) {
-			t = a.t
-			break
+		if _, err := ParsePublic(a.t, raw); err != nil {
+			return "", nil, err
 		}
+		return a.t, raw, nil
 	}
-	if t == "" {
-		return "", nil, fmt.Errorf("%w: a public key of a kind that no module knows (%v)", ErrArgument, info.Algorithm.OID)
-	}
-	raw := info.Key.Bytes
-	if info.Key.BitLength != 8*len(raw) {
-		return "", nil, badPoint(t)
-	}
-	if size := scalarSize(t); size > 0 && len(raw) == 1+2*size && raw[0] == 4 {
-		raw = compress(raw)
-		if point, err := uncompressed(t, raw); err != nil || !bytes.Equal(point, info.Key.Bytes) {
-			return "", nil, badPoint(t)
-		}
-	}
-	if _, err := ParsePublic(t, raw); err != nil {
-		return "", nil, err
-	}
-	return t, bytes.Clone(raw), nil
+	return "", nil, fmt.Errorf("%w: a public key of a kind or form that no module knows (%v)", ErrArgument, info.Algorithm.OID)
 }
