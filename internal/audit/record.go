@@ -271,14 +271,15 @@ func (e *Entry) appendBody(b []byte) []byte {
 func (e *Entry) isKeyInit() bool { return e.Type == KeyInit && e.Result == OK }
 
 // appendMAC renders the last field for the line body.
-func appendMAC(b, key, body []byte) []byte {
-	return base64.RawURLEncoding.AppendEncode(b, suite.HMACSHA256(key, body)[:macSize])
+func appendMAC(b []byte, key *suite.MACKey, body []byte) []byte {
+	mac := key.Sum(body)
+	return base64.RawURLEncoding.AppendEncode(b, mac[:macSize])
 }
 
 // A cursor is where the next record goes: everything its line depends on
 // besides the record. Copy it to render lines that may yet be given up.
 type cursor struct {
-	key  []byte
+	key  *suite.MACKey
 	seq  uint64
 	time int64 // floor of the next record's time
 }
@@ -292,7 +293,7 @@ func (c *cursor) render(b []byte, now int64, r Record) []byte {
 // renderKeyInit appends the line that starts key, and moves on to it.
 func (c *cursor) renderKeyInit(b []byte, now int64, key, sig []byte) []byte {
 	c.time = clampTime(max(now, c.time))
-	c.key = key
+	c.key = suite.NewMACKey(key)
 	return c.appendLine(b, Entry{Seq: c.seq, Time: c.time, Key: key, Record: Record{Type: KeyInit, Arg: sig}})
 }
 

@@ -185,7 +185,7 @@ func TestRecordCheck(t *testing.T) {
 	}
 	// What may be written can be read.
 	big := Record{Type: CryptoPQCMLDSAVerify, Result: Error, Who: strings.Repeat("a", maxWho), Arg: make([]byte, maxArg)}
-	c := cursor{key: make([]byte, keySize), seq: 1<<64 - 1}
+	c := cursor{key: suite.NewMACKey(make([]byte, keySize)), seq: 1<<64 - 1}
 	line := bytes.TrimSuffix(c.render(nil, 1<<62, big), []byte("\n"))
 	if _, err := Parse(line); err != nil {
 		t.Error(err)
@@ -309,6 +309,7 @@ func FuzzVerifyFile(f *testing.F) {
 func mended(file []byte, sign *suite.Ed25519Key) []byte {
 	var out []byte
 	key := bytes.Repeat([]byte{7}, keySize)
+	mac := suite.NewMACKey(key)
 	for line := range bytes.Lines(file) {
 		i := bytes.LastIndexByte(line, '|')
 		switch {
@@ -316,9 +317,9 @@ func mended(file []byte, sign *suite.Ed25519Key) []byte {
 			out = append(out, line...)
 			e := Entry{Key: key, Record: Record{Arg: sign.Sign(key)}}
 			body := e.appendBody(nil)
-			out = append(appendMAC(append(out, body...), key, body), '\n')
+			out = append(appendMAC(append(out, body...), mac, body), '\n')
 		case i > 0:
-			out = append(appendMAC(append(out, line[:i+1]...), key, line[:i+1]), '\n')
+			out = append(appendMAC(append(out, line[:i+1]...), mac, line[:i+1]), '\n')
 		default:
 			out = append(out, line...)
 		}

@@ -99,7 +99,7 @@ type scanner struct {
 	line    int    // lines read
 	end     int64  // of the last line that holds, in bytes from the start
 	seq     uint64 // of the next record
-	key     []byte
+	key     *suite.MACKey
 	time    int64 // of the last record
 }
 
@@ -131,7 +131,7 @@ func (s *scanner) next() (Entry, []byte, error) {
 	}
 	key := s.key
 	if e.isKeyInit() {
-		key = e.Key
+		key = suite.NewMACKey(e.Key)
 	} else if key == nil {
 		return Entry{}, nil, s.bad("the file does not start with KEY_INIT")
 	}
