@@ -15,38 +15,68 @@ import (
 )
 
 // What every route answers in every state, to a caller with nothing but a
-// well-formed empty request. Columns: a fresh module without a clock, a fresh
-// one, a personalised one without a clock, a personalised one, the same with a
-// token of a wrong scope, and with the right one.
+// well-formed empty request; where a kid decides about the scope, there is one,
+// of a key that does not exist. Columns: a fresh module without a clock, a fresh
+// one, a personalised one without a clock, a personalised one, the same over
+// plain HTTP, with a token of a wrong scope, and with the right one as user and
+// as administrator.
 var walk = []struct {
-	method, path                                      string
-	freshNoClock, fresh, noClock, ready, wrong, right int
-	scope                                             string
+	method, path                                                    string
+	freshNoClock, fresh, noClock, ready, plain, wrong, user, master int
+	scope                                                           string
 }{
-	{"GET", "/api/auth/token", 403, 409, 403, 200, 200, 200, ""},
-	{"POST", "/api/auth/token", 403, 409, 403, 400, 400, 400, ""},
-	{"GET", "/api/auth/init", 403, 200, 403, 406, 406, 406, ""},
-	{"POST", "/api/auth/init", 403, 400, 403, 406, 406, 406, ""},
-	{"GET", "/api/system/version", 200, 200, 200, 200, 200, 200, ""},
-	{"GET", "/api/system/status", 200, 200, 200, 200, 200, 200, ""},
-	{"GET", "/api/system/checkin", 200, 200, 200, 200, 200, 200, ""},
-	{"POST", "/api/system/checkin", 400, 400, 400, 400, 400, 400, ""},
-	{"GET", "/api/system/config", 409, 409, 401, 401, 403, 200, "system:config"},
-	{"GET", "/api/logger/key", 409, 409, 401, 401, 403, 200, "logger:get"},
-	{"GET", "/api/logger/list", 409, 409, 401, 401, 403, 200, "logger:get"},
-	{"GET", "/api/logger/list/{offset}", 409, 409, 401, 401, 403, 406, "logger:get"},
-	{"GET", "/api/logger/{id}", 409, 409, 401, 401, 403, 404, "logger:get"},
-	{"GET", "/api/system/reboot", 200, 200, 401, 401, 403, 200, "system:shutdown"},
-	{"GET", "/api/system/shutdown", 401, 401, 401, 401, 403, 200, "system:shutdown"},
+	{"GET", "/api/auth/token", 403, 409, 403, 200, 200, 200, 200, 200, ""},
+	{"POST", "/api/auth/token", 403, 409, 403, 400, 400, 400, 400, 400, ""},
+	{"GET", "/api/auth/init", 403, 200, 403, 406, 406, 406, 406, 406, ""},
+	{"POST", "/api/auth/init", 403, 400, 403, 406, 406, 406, 406, 406, ""},
+	{"GET", "/api/system/version", 200, 200, 200, 200, 200, 200, 200, 200, ""},
+	{"GET", "/api/system/status", 200, 200, 200, 200, 200, 200, 200, 200, ""},
+	{"GET", "/api/system/checkin", 200, 200, 200, 200, 200, 200, 200, 200, ""},
+	{"POST", "/api/system/checkin", 400, 400, 400, 400, 400, 400, 400, 400, ""},
+	{"GET", "/api/system/config", 409, 409, 401, 401, 401, 403, 200, 200, "system:config"},
+	{"GET", "/api/logger/key", 409, 409, 401, 401, 401, 403, 200, 200, "logger:get"},
+	{"GET", "/api/logger/list", 409, 409, 401, 401, 401, 403, 200, 200, "logger:get"},
+	{"GET", "/api/logger/list/{offset}", 409, 409, 401, 401, 401, 403, 406, 406, "logger:get"},
+	{"GET", "/api/logger/{id}", 409, 409, 401, 401, 401, 403, 404, 404, "logger:get"},
+	{"GET", "/api/keymgmt/list", 409, 409, 401, 401, 418, 403, 200, 403, "keymgmt:list"},
+	{"GET", "/api/keymgmt/list/{offset}", 409, 409, 401, 401, 418, 403, 406, 403, "keymgmt:list"},
+	{"GET", "/api/keymgmt/list/{offset}/{count}", 409, 409, 401, 401, 418, 403, 406, 403, "keymgmt:list"},
+	{"POST", "/api/keymgmt/search", 409, 409, 401, 401, 418, 403, 400, 403, "keymgmt:search"},
+	{"GET", "/api/keymgmt/get/{kid}", 409, 409, 401, 401, 418, 403, 406, 403, "keymgmt:get"},
+	{"POST", "/api/keymgmt/create", 409, 409, 401, 401, 418, 403, 400, 403, "keymgmt:gen"},
+	{"POST", "/api/keymgmt/import", 409, 409, 401, 401, 418, 403, 400, 403, "keymgmt:imp"},
+	{"POST", "/api/keymgmt/derive", 409, 409, 401, 401, 418, 403, 400, 403, "keymgmt:derive"},
+	{"POST", "/api/keymgmt/update", 409, 409, 401, 401, 418, 403, 400, 403, "keymgmt:upd"},
+	{"DELETE", "/api/keymgmt/delete/{kid}", 409, 409, 401, 401, 418, 403, 406, 403, "keymgmt:del"},
+	{"POST", "/api/crypto/hmac/hash", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
+	{"POST", "/api/crypto/hmac/verify", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
+	{"POST", "/api/crypto/exdsa/sign", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
+	{"POST", "/api/crypto/exdsa/verify", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
+	{"POST", "/api/crypto/cipher/encrypt", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
+	{"POST", "/api/crypto/cipher/decrypt", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
+	{"POST", "/api/crypto/cipher/wrap", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
+	{"POST", "/api/crypto/cipher/unwrap", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
+	{"POST", "/api/crypto/ecdh", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
+	{"POST", "/api/crypto/pqc/mlkem/encaps", 409, 409, 401, 401, 418, 403, 406, 403, scopeWalkUse},
+	{"POST", "/api/crypto/pqc/mlkem/decaps", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
+	{"POST", "/api/crypto/pqc/mldsa/sign", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
+	{"POST", "/api/crypto/pqc/mldsa/verify", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
+	{"GET", "/api/system/reboot", 200, 200, 401, 401, 401, 403, 200, 200, "system:shutdown"},
+	{"GET", "/api/system/shutdown", 401, 401, 401, 401, 401, 403, 200, 200, "system:shutdown"},
 }
+
+const (
+	scopeWrong   = "storage:disk0" // opens no route there is
+	walkKID      = "0382e3eab596598b1f3582ef90b61a0e"
+	scopeWalkUse = "keymgmt:use:" + walkKID
+)
 
 // concrete fills a route's {…}.
 func concrete(path string) string {
-	fixed, _, _ := strings.Cut(path, "{")
-	if fixed != path {
-		return fixed + "nothing"
+	for _, arg := range []string{"offset", "count", "id"} {
+		path = strings.ReplaceAll(path, "{"+arg+"}", "nothing")
 	}
-	return path
+	return strings.ReplaceAll(path, "{kid}", walkKID)
 }
 
 func TestWalkHoldsEveryRoute(t *testing.T) {
@@ -91,17 +121,32 @@ func TestEveryRouteInEveryState(t *testing.T) {
 	})
 	t.Run("personalised", func(t *testing.T) {
 		p := newPeer(t, hemtest.New(t, opts(hemtest.Options{})))
-		wrong := p.token(api.RoleUser, "keymgmt:list")
+		for _, role := range []api.Role{api.RoleUser, api.RoleMaster} {
+			wrong := p.token(role, scopeWrong)
+			for _, row := range walk {
+				p.expect(row.method, row.path, nil, row.ready)
+				p.expect(row.method, row.path, wrong, row.wrong)
+			}
+		}
+	})
+	t.Run("over plain HTTP", func(t *testing.T) {
+		p := newPeer(t, hemtest.New(t, opts(hemtest.Options{})))
 		for _, row := range walk {
-			p.expect(row.method, row.path, nil, row.ready)
-			p.expect(row.method, row.path, wrong, row.wrong)
+			p.plain().expect(row.method, row.path, nil, row.plain)
+			if row.plain == 418 { // the token does not help
+				p.plain().expect(row.method, row.path, p.token(api.RoleUser, row.scope), row.plain)
+			}
 		}
 	})
 	t.Run("with the right scope", func(t *testing.T) {
 		for _, role := range []api.Role{api.RoleUser, api.RoleMaster} {
 			p := newPeer(t, hemtest.New(t, opts(hemtest.Options{})))
 			for _, row := range walk {
-				p.expect(row.method, row.path, p.token(role, row.scope), row.right)
+				want := row.user
+				if role == api.RoleMaster {
+					want = row.master
+				}
+				p.expect(row.method, row.path, p.token(role, row.scope), want)
 			}
 		}
 	})
@@ -124,11 +169,7 @@ func withoutClock(t *testing.T, b backend) *hemtest.Module {
 
 func (p *peer) expect(method, path string, token *string, want int) answer {
 	p.t.Helper()
-	r := request{method: method, path: concrete(path), token: token}
-	if method == "POST" {
-		r.body = "{}"
-	}
-	a := p.do(r)
+	a := p.do(request{method: method, path: concrete(path), token: token, body: body(method, path)})
 	if a.status != want {
 		p.t.Errorf("%s %s: %d, want %d (%s)", method, path, a.status, want, a.header.Get(api.HeaderError))
 	}
@@ -148,7 +189,10 @@ func TestEveryRouteChecksTheRequestFirst(t *testing.T) {
 		t.Run(method+" "+rt[1], func(t *testing.T) {
 			p := *p
 			p.t = t
-			for _, other := range []string{"HEAD", "PUT", "PATCH", "DELETE", "TRACE", "get"} {
+			for _, other := range []string{"HEAD", "PUT", "PATCH", "DELETE", "TRACE", "get", "delete"} {
+				if other == method {
+					continue
+				}
 				if a := p.do(request{method: other, path: path}); a.status != 404 {
 					t.Errorf("%s: %d, want 404", other, a.status)
 				}
@@ -201,30 +245,39 @@ func TestEveryRouteChecksTheRequestFirst(t *testing.T) {
 			}
 			// A token that is present has to be valid, on open endpoints too.
 			for name, token := range map[string]*string{"bad": &bad, "empty": &empty} {
-				if a := p.do(request{method: method, path: path, token: token, body: body(method)}); a.status != 401 {
-					t.Errorf("%s token: %d, want 401", name, a.status)
+				for _, p := range []peer{p, *p.plain()} { // also where there has to be TLS
+					if a := p.do(request{method: method, path: path, token: token, body: body(method, path)}); a.status != 401 {
+						t.Errorf("%s token: %d, want 401", name, a.status)
+					}
 				}
 			}
 			two := http.Header{"Authorization": {"Bearer " + *p.token(api.RoleUser, "logger:get"), "Bearer x"}}
-			if a := p.do(request{method: method, path: path, header: two, body: body(method)}); a.status != 401 {
+			if a := p.do(request{method: method, path: path, header: two, body: body(method, path)}); a.status != 401 {
 				t.Errorf("two tokens: %d, want 401", a.status)
 			}
 		})
 	}
 }
 
-func body(method string) string {
-	if method == "POST" {
-		return "{}"
+// body is the emptiest a route takes.
+func body(method, path string) string {
+	switch {
+	case method != "POST":
+		return ""
+	case strings.HasPrefix(path, "/api/crypto/"):
+		return `{"kid":"` + walkKID + `"}`
 	}
-	return ""
+	return "{}"
 }
 
 func TestUnknownPaths(t *testing.T) {
 	p := newPeer(t, hemtest.New(t, nil))
 	for _, path := range []string{
 		"/", "/api", "/api/", "/api/auth", "/api/auth/token/", "//api/auth/token", "/api//auth/token", "/api/auth/../auth/token",
-		"/API/auth/token", "/api/keymgmt/list", "/api/crypto/exdsa/sign", "/api/system/selftest", "/api/auth/ext/init", "/api/logger/list/0/1",
+		"/API/auth/token", "/api/system/selftest", "/api/auth/ext/init", "/api/logger/list/0/1",
+		"/api/keymgmt", "/api/keymgmt/", "/api/keymgmt/list/", "/api/keymgmt/list//", "/api/keymgmt/list/0/", "/api/keymgmt/list//1", "/api/keymgmt/list/0/1/2",
+		"/api/keymgmt/get", "/api/keymgmt/get/", "/api/keymgmt/get/" + walkKID + "/", "/api/keymgmt/delete/" + walkKID, "/api/keymgmt/create",
+		"/api/crypto/exdsa/sign", "/api/crypto/exdsa", "/api/crypto/sign", "/api/crypto/ecdh/" + walkKID,
 	} {
 		if a := p.do(request{method: "GET", path: path}); a.status != 404 {
 			t.Errorf("GET %s: %d, want 404", path, a.status)

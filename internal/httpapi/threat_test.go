@@ -236,24 +236,40 @@ func TestThreat_T19_EveryScopeOnEveryRoute(t *testing.T) {
 		"GET /api/system/config": {"system:config", "logger:get", "auth:ext:pair"},
 		"GET /api/logger/key":    {"logger:get"}, "GET /api/logger/list": {"logger:get"},
 		"GET /api/logger/list/{offset}": {"logger:get"}, "GET /api/logger/{id}": {"logger:get"},
-		"GET /api/system/reboot":   {"system:config", "system:upgrade", "system:shutdown"},
-		"GET /api/system/shutdown": {"system:config", "system:shutdown"},
+		"GET /api/keymgmt/list": {"keymgmt:list"}, "GET /api/keymgmt/list/{offset}": {"keymgmt:list"},
+		"GET /api/keymgmt/list/{offset}/{count}": {"keymgmt:list"},
+		"POST /api/keymgmt/search":               {"keymgmt:search", "keymgmt:list", "auth:ext:pair"},
+		"GET /api/keymgmt/get/{kid}":             {"keymgmt:get", "keymgmt:gen"},
+		"POST /api/keymgmt/create":               {"keymgmt:gen"}, "POST /api/keymgmt/import": {"keymgmt:imp"},
+		"POST /api/keymgmt/derive": {"keymgmt:derive", "keymgmt:gen"}, "POST /api/keymgmt/update": {"keymgmt:upd"},
+		"DELETE /api/keymgmt/delete/{kid}": {"keymgmt:del"},
+		"GET /api/system/reboot":           {"system:config", "system:upgrade", "system:shutdown"},
+		"GET /api/system/shutdown":         {"system:config", "system:shutdown"},
 	}
 	p := newPeer(t, hemtest.New(t, nil))
-	for _, scope := range append(api.Scopes(), "", "keymgmt:use:0382e3eab596598b1f3582ef90b61a0e", "storage:disk0", "storage:disk1:rw") {
+	const otherKey = "keymgmt:use:00000000000000000000000000000000"
+	for _, scope := range append(api.Scopes(), "", scopeWalkUse, strings.ToUpper(scopeWalkUse), otherKey, scopeWrong, "storage:disk1:rw") {
 		for _, held := range []string{scope, scope + ":more", strings.TrimSuffix(scope, lastChar(scope))} {
+			token := p.token(api.RoleUser, held)
 			for _, row := range walk {
 				scopes, guarded := opens[row.method+" "+row.path]
-				if !guarded {
+				key := strings.HasPrefix(row.path, "/api/crypto/") || row.path == "/api/keymgmt/get/{kid}"
+				if !guarded && !key {
 					continue
 				}
 				want := row.wrong
 				for _, s := range scopes {
 					if strings.HasPrefix(held, s) {
-						want = row.right
+						want = row.user
 					}
 				}
-				p.expect(row.method, row.path, p.token(api.RoleUser, held), want)
+				if key && held == scopeWalkUse { // to the letter
+					want = row.user
+				}
+				p.expect(row.method, row.path, token, want)
+				if strings.HasSuffix(row.path, "/reboot") && want == 200 { // which ended the token
+					token = p.token(api.RoleUser, held)
+				}
 			}
 		}
 	}
@@ -330,7 +346,7 @@ func TestThreat_T50_EveryForbiddenScopeIsRecorded(t *testing.T) {
 	p := newPeer(t, hemtest.New(t, nil))
 	forbidden := 0
 	for _, role := range []api.Role{api.RoleUser, api.RoleMaster} {
-		token := p.token(role, "keymgmt:list")
+		token := p.token(role, scopeWrong)
 		for _, row := range walk {
 			if row.wrong == 403 {
 				p.expect(row.method, row.path, token, 403)
