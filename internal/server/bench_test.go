@@ -1,10 +1,13 @@
 package server_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -187,6 +190,30 @@ func BenchmarkHandler(b *testing.B) {
 			b.ReportAllocs()
 			r := get(path)
 			for b.Loop() {
+				serve(b, r)
+			}
+		})
+	}
+	for _, c := range load.Cases() {
+		request, _, err := c.Prepare(context.Background(), local, client, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(request)))
+		if err != nil {
+			b.Fatal(err)
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.TLS = &tls.ConnectionState{}
+		b.Run(c.Name, func(b *testing.B) {
+			b.ReportAllocs()
+			reader := bytes.NewReader(body)
+			r.Body = io.NopCloser(reader)
+			for b.Loop() {
+				reader.Reset(body)
 				serve(b, r)
 			}
 		})

@@ -155,7 +155,12 @@ const userSeed = "the seed of the local user ....."
 // personalised is a module under load, ready for logins.
 func personalised(t testing.TB, env ...string) *target {
 	t.Helper()
-	g := startTarget(t, t.TempDir()+"/data", env...)
+	return personalisedIn(t, t.TempDir()+"/data", env...)
+}
+
+func personalisedIn(t testing.TB, dir string, env ...string) *target {
+	t.Helper()
+	g := startTarget(t, dir, env...)
 	user, master := loadKeys(t)
 	_, err := newClient(t, g.process, user).Init(context.Background(), hem.InitParams{UserKey: user, MasterKey: master, Config: api.InitConfig{
 		User: "load", Hostname: "localhost", Origin: "*", TrustedTS: true,

@@ -72,14 +72,14 @@ func testConfig(dir string) server.Config {
 // process is a module in a process of its own.
 type process struct {
 	cmd    *exec.Cmd
-	stderr *strings.Builder
+	stderr *lockedBuffer
 	ready  map[string]string // of the ready line
 	took   time.Duration     // from the start to the ready line
 }
 
 func startProcess(t testing.TB, dir string, env ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(os.Args[0]), stderr: new(strings.Builder)}
+	p := &process{cmd: exec.Command(os.Args[0]), stderr: new(lockedBuffer)}
 	p.cmd.Env = append(append(os.Environ(), env...), envServe+"="+dir)
 	p.cmd.Stderr = p.stderr
 	out, err := p.cmd.StdoutPipe()
@@ -94,7 +94,7 @@ func startProcess(t testing.TB, dir string, env ...string) *process {
 	p.took = time.Since(start)
 	if err != nil || !strings.HasPrefix(line, "ready ") {
 		p.kill()
-		t.Fatalf("the module did not come up: %q %v\n%s", line, err, p.stderr)
+		t.Fatalf("the module did not come up: %q %v\n%s", line, err, p.stderr.text())
 	}
 	p.ready = make(map[string]string)
 	for _, field := range strings.Fields(line)[1:] {

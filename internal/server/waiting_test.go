@@ -60,11 +60,17 @@ func BenchmarkWaiting(b *testing.B) {
 // resident is the memory of the process in MiB.
 func (p *process) resident(t testing.TB) int {
 	t.Helper()
+	return p.memory(t, "VmRSS:")
+}
+
+// memory is a figure of /proc/PID/status, in MiB.
+func (p *process) memory(t testing.TB, field string) int {
+	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		t.Skip("resident memory is read from /proc")
 	}
-	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	_, rest, _ := strings.Cut(string(status), field)
 	kib, err := strconv.Atoi(strings.Fields(rest)[0])
 	if err != nil {
 		t.Fatal(err)

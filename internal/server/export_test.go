@@ -1,0 +1,54 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"softhem/api"
+	"softhem/internal/keyring"
+	"softhem/internal/store"
+	"softhem/internal/suite"
+)
+
+// FillKeys puts n keys into a data folder that no process runs on, past the
+// door: a million would take it minutes. Every other is a public X25519 key, the
+// rest AES keys; the descr of key i is user<i, seven digits>@example.org.
+func FillKeys(dir string, n int) (err error) {
+	ctx := context.Background()
+	cfg := DefaultConfig()
+	cfg.DataDir = dir
+	d, err := openData(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.close()) }()
+	ring := keyring.New(keyring.Config{Store: d.store, Sealer: d.sealer})
+	public, _ := suite.AlgorithmOf(api.Curve25519)
+	secret, _ := suite.AlgorithmOf(api.AES256)
+	const batch = 20_000
+	for done := 0; done < n; {
+		err := d.store.Update(ctx, func(tx store.Tx) error {
+			for end := min(done+batch, n); done < end; done++ {
+				key := keyring.NewKey{Algorithm: public, Public: suite.Random(32)}
+				if done%2 == 1 {
+					key = keyring.NewKey{Algorithm: secret, Material: secret.NewMaterial()}
+				}
+				key.Label, key.Descr = "filled", fmt.Appendf(nil, "user%07d@example.org", done)
+				row, err := ring.Prepare(key, time.Now().Unix())
+				if err != nil {
+					return err
+				}
+				if err := ring.Insert(ctx, tx, row); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
