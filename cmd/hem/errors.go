@@ -9,6 +9,7 @@ import (
 
 	"softhem/api"
 	"softhem/hem"
+	"softhem/internal/envelope"
 )
 
 // What hem exits with; scripts rely on these.
@@ -38,6 +39,8 @@ type clientError struct {
 	role  string // user or master
 	scope string // what the command needs a token for; empty when it needs none
 	token bool   // a token was given, so no login was tried
+
+	lookup bool // it was about finding out which key is meant
 }
 
 func (e *clientError) Error() string { return e.err.Error() }
@@ -49,6 +52,12 @@ func exitCode(err error) int {
 	}
 	if _, ok := errors.AsType[*usageError](err); ok || errors.Is(err, hem.ErrArgument) {
 		return exitUsage
+	}
+	if name, ok := errors.AsType[*nameError](err); ok {
+		return name.code
+	}
+	if _, ok := errors.AsType[*envelope.OtherKeyError](err); ok {
+		return exitNotFound
 	}
 	if refused, ok := errors.AsType[*api.Error](err); ok {
 		switch refused.Status {
@@ -97,6 +106,15 @@ func explain(err error) string {
 	if where == nil {
 		where = &clientError{}
 	}
+	if other, ok := errors.AsType[*envelope.OtherKeyError](err); ok && len(other.KIDs) > 0 {
+		return fmt.Sprintf("%v, and not for this one; name that key", other)
+	}
+	if partial, ok := errors.AsType[*partialError](err); ok {
+		return partial.Error()
+	}
+	if errors.Is(err, hem.ErrVerification) {
+		return "not verified: it is wrong for this data, key and algorithm, or the module has no such key; the data is not to be trusted"
+	}
 	if isOp && r {
 		return explainRefusal(where, op.Op, refused)
 	}
@@ -124,6 +142,12 @@ func explainRefusal(where *clientError, op string, refused *api.Error) string {
 		head, next = "not authenticated", explain401(where, op)
 	case http.StatusForbidden:
 		head, next = "not allowed", "look at the scope and role of the token: hem token inspect"
+		if where.lookup {
+			next = "finding a key by its label, or by a part of its kid, takes a token for keymgmt:list; name it by its full kid"
+		}
+		if where.role == roleMaster && strings.HasPrefix(where.scope, "keymgmt:") {
+			next = "keys are the user's, not the master's: leave --role master out"
+		}
 		if clockUnset(refused) {
 			head, next = "the module's clock is not set", "run: hem checkin --broker URL"
 		}
@@ -186,6 +210,16 @@ func explain406(op string) string {
 		return "a module is personalised once, and now belongs to who did it; log in: hem login --scope system:config"
 	case "read a log":
 		return "the log being written can be read after a reboot: hem reboot"
+	case "sign":
+		return "there is no such key, it is not for signatures (made without --mode ExDSA), the algorithm does not fit, or only its public half is here; see: hem key show KEY"
+	case "encrypt", "decrypt", "wrap a key", "unwrap a key":
+		return "there is no such key, it does not fit, or the data is not what was encrypted with it; the module does not tell which"
+	case "compute a MAC", "compute a shared secret", "encapsulate", "decapsulate", "derive a key":
+		return "there is no such key or peer, or it is of a type or length that does not fit; see: hem key types"
+	case "create a key", "import a key":
+		return "the module is full, or has this key already"
+	case "read a key", "update a key", "delete a key":
+		return "there is no such key, or the module needs it as it is; see: hem key list"
 	case "check in":
 		return "name a backend to trust when starting the module: hem serve --trusted-backend KEY"
 	}

@@ -64,7 +64,9 @@ Exit status:
 	for _, c := range []*cobra.Command{
 		newInitCmd(o), newLoginCmd(o), newLogoutCmd(o), newTokenCmd(o),
 		newStatusCmd(o), newVersionCmd(o), newCheckinCmd(o), newConfigCmd(o),
-		newRebootCmd(o), newShutdownCmd(o), newLogCmd(o),
+		newRebootCmd(o), newShutdownCmd(o), newLogCmd(o), newKeyCmd(o),
+		newSignCmd(o), newVerifyCmd(o), newHMACCmd(o), newEncryptCmd(o), newDecryptCmd(o),
+		newWrapCmd(o), newUnwrapCmd(o), newECDHCmd(o), newEncapsCmd(o), newDecapsCmd(o),
 	} {
 		c.GroupID = groupClient
 		root.AddCommand(c)
