@@ -112,7 +112,7 @@ func TestRefusalsAreOne(t *testing.T) {
 	a = k.use("cipher/encrypt", kids["AES256"], cbc)
 	cbc = cbc.but(fields{"msg": k.must(a, "ciphertext"), "iv": k.must(a, "iv")})
 	ciphertext := cbc["msg"].([]byte)
-	for what, wrong := range map[string]byte{"0": 16 ^ 0, "17": 16 ^ 17, "255": 16 ^ 255} { // the last byte of a whole block of padding
+	for what, wrong := range map[string]byte{"0": 16, "17": 16 ^ 17, "255": 16 ^ 255} { // flips of the last byte, which is 16
 		broken := bytes.Clone(ciphertext)
 		broken[len(broken)-17] ^= wrong
 		refused("padding of "+what, "cipher/decrypt", kids["AES256"], cbc.but(fields{"msg": broken}))

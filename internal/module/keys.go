@@ -1,7 +1,6 @@
 package module
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -171,10 +170,10 @@ func (m *Module) KeyImport(ctx context.Context, p *Pass, req api.KeyImport) (api
 		return api.KeyCreated{}, f.err
 	}
 	if !ok || algorithm.PublicSize == 0 {
-		return api.KeyCreated{}, m.notDone(ctx, p, audit.KeyImport, "no key type that can be imported")
+		return api.KeyCreated{}, m.notDone(ctx, p, audit.KeyImport, "no key type that can be imported", nil)
 	}
 	if _, err := algorithm.OpenPublic(n.Public); err != nil {
-		return api.KeyCreated{}, m.notDone(ctx, p, audit.KeyImport, "pubkey is no public key of this type")
+		return api.KeyCreated{}, m.notDone(ctx, p, audit.KeyImport, "pubkey is no public key of this type", nil)
 	}
 	return m.addKey(ctx, p, audit.KeyImport, n)
 }
@@ -193,16 +192,17 @@ func (m *Module) KeyDerive(ctx context.Context, p *Pass, req api.KeyDerive) (api
 		return api.KeyCreated{}, f.err
 	}
 	u := &use{module: m}
+	defer u.end()
 	var err error
 	n.Material, err = u.derive(ctx, kid, other, n.Algorithm)
 	if unfit(err) {
-		return api.KeyCreated{}, m.notDone(ctx, p, audit.KeyDerive, errUnfit.Reason, kid[:]...)
+		return api.KeyCreated{}, m.notDone(ctx, p, audit.KeyDerive, errUnfit.Reason, kid[:], u.record(nil, p, kid)...)
 	}
 	if err != nil {
 		return api.KeyCreated{}, m.keyFailure(ctx, p.state, err)
 	}
 	defer clear(n.Material)
-	return m.addKey(ctx, p, audit.KeyDerive, n, audit.Record{Type: audit.KeyUsagePKey, Who: p.who(), Arg: kid[:]})
+	return m.addKey(ctx, p, audit.KeyDerive, n, u.record(nil, p, kid)...)
 }
 
 // derive is the material of a new key of type a:
@@ -219,19 +219,17 @@ func (u *use) derive(ctx context.Context, kid store.KID, other peer, a *suite.Al
 	if err != nil {
 		return nil, err
 	}
-	defer clear(secret)
 	if len(secret) < a.MinSecret() {
 		return nil, suite.ErrMismatch
 	}
-	okm := suite.HKDFSHA256(secret, []byte(infoDerive+string(a.Type)), a.DerivedSize())
-	defer clear(okm)
-	return a.MaterialFrom(okm)
+	return a.MaterialFrom(u.clears(suite.HKDFSHA256(secret, []byte(infoDerive+string(a.Type)), a.DerivedSize())))
 }
 
-// addKey stores a new key. more are records beside the key's own.
+// addKey stores a new key. more are records beside the key's own, whether it
+// is stored or not.
 func (m *Module) addKey(ctx context.Context, p *Pass, what audit.Type, n keyring.NewKey, more ...audit.Record) (api.KeyCreated, error) {
 	if isPairing(n.Descr) {
-		return api.KeyCreated{}, m.notDone(ctx, p, what, "this beginning of descr is kept for pairings")
+		return api.KeyCreated{}, m.notDone(ctx, p, what, "this beginning of descr is kept for pairings", nil, more...)
 	}
 	row, err := m.keys.Prepare(n, p.now)
 	if err != nil {
@@ -245,9 +243,9 @@ func (m *Module) addKey(ctx context.Context, p *Pass, what audit.Type, n keyring
 	})
 	switch {
 	case errors.Is(err, keyring.ErrFull):
-		return api.KeyCreated{}, m.notDone(ctx, p, what, "the key repository is full")
+		return api.KeyCreated{}, m.notDone(ctx, p, what, "the key repository is full", nil, more...)
 	case errors.Is(err, keyring.ErrDuplicate):
-		return api.KeyCreated{}, m.notDone(ctx, p, what, "this key is stored already", row.KID[:]...)
+		return api.KeyCreated{}, m.notDone(ctx, p, what, "this key is stored already", row.KID[:], more...)
 	case err != nil:
 		return api.KeyCreated{}, err
 	}
@@ -264,7 +262,7 @@ func (m *Module) KeyUpdate(ctx context.Context, p *Pass, req api.KeyUpdate) erro
 	}
 	err := m.commit(ctx, func(ctx context.Context, tx store.Tx) ([]audit.Record, error) {
 		err := m.keys.Update(ctx, tx, kid, label, descr, p.now, func(old keyring.Info) error {
-			if (isPairing(old.Descr) || isPairing(descr)) && !bytes.Equal(old.Descr, descr) {
+			if (isPairing(old.Descr) || isPairing(descr)) && string(old.Descr) != string(descr) {
 				return errPairing
 			}
 			return nil
@@ -274,9 +272,9 @@ func (m *Module) KeyUpdate(ctx context.Context, p *Pass, req api.KeyUpdate) erro
 	m.keys.Forget(kid) // also after an error: a log that broke after the commit is one
 	switch {
 	case errors.Is(err, keyring.ErrUnknown):
-		return m.notDone(ctx, p, audit.KeyAttributesChanged, noSuchKey().Reason, kid[:]...)
+		return m.notDone(ctx, p, audit.KeyAttributesChanged, noSuchKey().Reason, kid[:])
 	case errors.Is(err, errPairing):
-		return m.notDone(ctx, p, audit.KeyAttributesChanged, "a pairing's descr cannot be given or taken", kid[:]...)
+		return m.notDone(ctx, p, audit.KeyAttributesChanged, "a pairing's descr cannot be given or taken", kid[:])
 	case err != nil:
 		return m.keyFailure(ctx, p.state, err)
 	}
@@ -286,7 +284,7 @@ func (m *Module) KeyUpdate(ctx context.Context, p *Pass, req api.KeyUpdate) erro
 var errPairing = errors.New("the descr of a pairing")
 
 // isPairing tells whether a descr looks like that of a paired authenticator.
-func isPairing(descr []byte) bool { return bytes.HasPrefix(descr, []byte(api.PairingPrefix)) }
+func isPairing(descr []byte) bool { return strings.HasPrefix(string(descr), api.PairingPrefix) }
 
 // KeyDelete destroys a key. Whoever is told so can rely on it: no operation
 // that begins later uses the key, and no file holds its sealed material.
@@ -305,7 +303,7 @@ func (m *Module) KeyDelete(ctx context.Context, p *Pass, kid string) error {
 	})
 	m.keys.Forget(id) // also after an error, see KeyUpdate
 	if errors.Is(err, keyring.ErrUnknown) {
-		return m.notDone(ctx, p, audit.KeyDelete, noSuchKey().Reason, id[:]...)
+		return m.notDone(ctx, p, audit.KeyDelete, noSuchKey().Reason, id[:])
 	}
 	if err != nil {
 		return err
@@ -319,9 +317,11 @@ func (m *Module) KeyDelete(ctx context.Context, p *Pass, kid string) error {
 }
 
 // notDone records a change that was allowed and could not be made, and returns
-// the refusal. kid is the key it was about, if there is one.
-func (m *Module) notDone(ctx context.Context, p *Pass, what audit.Type, why string, kid ...byte) error {
-	if err := m.append(ctx, audit.Record{Type: what, Result: audit.Failed, Who: p.who(), Arg: kid}); err != nil {
+// the refusal. kid is the key it was about, if there is one; more are records
+// beside it.
+func (m *Module) notDone(ctx context.Context, p *Pass, what audit.Type, why string, kid []byte, more ...audit.Record) error {
+	recs := append([]audit.Record{{Type: what, Result: audit.Failed, Who: p.who(), Arg: kid}}, more...)
+	if err := m.append(ctx, recs...); err != nil {
 		return err
 	}
 	return api.ErrNotAcceptable.Because(why)

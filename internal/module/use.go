@@ -26,6 +26,29 @@ type use struct {
 	module *Module
 	// pkey: the private part of a key pair was used.
 	pkey bool
+	// made are secrets that the operation made for itself, cleared at its end.
+	made [][]byte
+}
+
+// clears keeps a secret until the end of the operation.
+func (u *use) clears(secret []byte) []byte {
+	u.made = append(u.made, secret)
+	return secret
+}
+
+func (u *use) end() {
+	for _, secret := range u.made {
+		clear(secret)
+	}
+}
+
+// record adds what is recorded beside the operation: that it used a private
+// key, unless records are kept short.
+func (u *use) record(recs []audit.Record, p *Pass, kid store.KID) []audit.Record {
+	if !u.pkey || u.module.cfg.AuditCompact {
+		return recs
+	}
+	return append(recs, audit.Record{Type: audit.KeyUsagePKey, Who: p.who(), Arg: kid[:]})
 }
 
 // use opens a key, acts with it and records that, whatever came of it, before
@@ -35,6 +58,7 @@ func (m *Module) use(ctx context.Context, p *Pass, kid store.KID, what audit.Typ
 		panic("module: a key was used without admission")
 	}
 	u := &use{module: m}
+	defer u.end()
 	k, err := m.keys.Open(ctx, kid)
 	if err == nil {
 		err = act(u, k)
@@ -49,10 +73,7 @@ func (m *Module) use(ctx context.Context, p *Pass, kid store.KID, what audit.Typ
 		return m.keyFailure(ctx, p.state, err)
 	}
 	recs := append(make([]audit.Record, 0, 2), audit.Record{Type: what, Result: result, Who: p.who(), Arg: kid[:]})
-	if u.pkey && !m.cfg.AuditCompact {
-		recs = append(recs, audit.Record{Type: audit.KeyUsagePKey, Who: p.who(), Arg: kid[:]})
-	}
-	if err := m.append(ctx, recs...); err != nil {
+	if err := m.append(ctx, u.record(recs, p, kid)...); err != nil {
 		return err
 	}
 	return told
@@ -77,7 +98,7 @@ func (m *Module) keyDamaged(ctx context.Context, st *state, damaged *keyring.Dam
 	}
 }
 
-// secret is the raw ECDH secret of a key and a peer.
+// secret is the raw ECDH secret of a key and a peer, good until the end of u.
 func (u *use) secret(ctx context.Context, k *keyring.Key, other peer) ([]byte, error) {
 	if !k.Traits.ECDH || !k.Private() {
 		return nil, suite.ErrMismatch
@@ -95,8 +116,12 @@ func (u *use) secret(ctx context.Context, k *keyring.Key, other peer) ([]byte, e
 			return nil, err
 		}
 	}
+	if public.Algorithm() != k.Algorithm() {
+		return nil, suite.ErrMismatch // the private part is not touched
+	}
 	u.pkey = true
-	return k.SharedSecret(public)
+	secret, err := k.SharedSecret(public)
+	return u.clears(secret), err
 }
 
 // What the keys of peer encryption and wrapping are derived for (HKDF info),
@@ -108,8 +133,8 @@ const (
 	derivedSize = 32
 )
 
-// symmetric is the key for a cipher: the stored one, or one derived from the
-// ECDH secret with a peer.
+// symmetric is the key for a cipher, good until the end of u: the stored one,
+// or one derived from the ECDH secret with a peer.
 func (u *use) symmetric(ctx context.Context, k *keyring.Key, other peer, info string, kdfContext []byte) ([]byte, error) {
 	if !other.given {
 		if !k.Algorithm().Cipher {
@@ -121,6 +146,5 @@ func (u *use) symmetric(ctx context.Context, k *keyring.Key, other peer, info st
 	if err != nil {
 		return nil, err
 	}
-	defer clear(secret)
-	return suite.HKDFSHA256(secret, append([]byte(info), kdfContext...), derivedSize), nil
+	return u.clears(suite.HKDFSHA256(secret, append([]byte(info), kdfContext...), derivedSize)), nil
 }
