@@ -57,7 +57,6 @@ func (m *Module) hmac(ctx context.Context, p *Pass, op Op, req api.HMACRequest, 
 			var secret []byte
 			if secret, err = u.secret(ctx, k, other); err == nil {
 				mac = hash.MAC(secret, msg)
-				clear(secret)
 			}
 		}
 		if err == nil && claimed != nil && !suite.Equal(mac, want) {
@@ -312,18 +311,19 @@ func (m *Module) ECDH(ctx context.Context, p *Pass, req api.ECDHRequest) (api.EC
 	if f.err != nil {
 		return api.ECDHAnswer{}, f.err
 	}
-	var secret []byte
+	var answer api.ECDHAnswer
 	err = m.use(ctx, p, kid, audit.CryptoECDH, func(u *use, k *keyring.Key) error {
-		secret, err = u.secret(ctx, k, other)
+		secret, err := u.secret(ctx, k, other)
 		if err == nil && req.Alg != "" {
 			secret = hash.Sum(secret)
 		}
+		answer.ECDH = api.EncodeBase64(secret)
 		return err
 	})
 	if err != nil {
 		return api.ECDHAnswer{}, err
 	}
-	return api.ECDHAnswer{ECDH: api.EncodeBase64(secret)}, nil
+	return answer, nil
 }
 
 // Encapsulate makes an ML-KEM secret for a key, own or imported.
