@@ -20,6 +20,7 @@ type conn struct {
 	beginWrite, commit, undo           *sql.Stmt
 	savepoint, rollbackTo, release     *sql.Stmt
 	get, put, remove, getTail, putTail *sql.Stmt
+	truncate                           *sql.Stmt
 
 	keys keyStmts
 
@@ -47,6 +48,7 @@ func (s *Store) addConn(ctx context.Context, sc *sql.Conn, to chan *conn) error 
 		&c.getTail: "SELECT file, offset, lines FROM log_tail",
 		&c.putTail: `INSERT INTO log_tail (only, file, offset, lines) VALUES (1, ?, ?, ?)
 			ON CONFLICT (only) DO UPDATE SET file = excluded.file, offset = excluded.offset, lines = excluded.lines`,
+		&c.truncate: "PRAGMA wal_checkpoint(TRUNCATE)",
 	})
 	for stmt, query := range queries {
 		var err error

@@ -2,70 +2,83 @@ package sqlitestore
 
 import (
 	"bytes"
-	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 
 	"softhem/internal/store"
 )
 
-// blockShift: a block is 64 consecutive seqs.
-const blockShift = 6
+// packShift: a row of key_packed is of 64 consecutive seqs.
+const packShift = 6
 
-// indexDescr makes the descr of a key findable by its end and by any part.
-// SQLite itself sees to the beginning.
-func (t *tx) indexDescr(seq int64, descr []byte) error {
-	if len(descr) == 0 {
-		return nil
+func packBlock(seq int64) int64   { return seq >> packShift }
+func packStart(block int64) int64 { return block << packShift }
+
+// unpacked is the first seq whose block has no row in key_packed yet.
+func (t *totals) unpacked() int64 { return packStart(packBlock(t.last + 1)) }
+
+// packEnding packs the block that ends with seq, if one does.
+func (t *tx) packEnding(seq int64) error {
+	if block := packBlock(seq); packBlock(seq+1) != block {
+		return t.pack(block)
 	}
-	if _, err := t.c.keys.addSuffix.Exec(reversed(descr), seq); err != nil {
+	return nil
+}
+
+// pack makes the row of a block in key_packed anew.
+func (t *tx) pack(block int64) error {
+	rows, err := t.c.keys.descrs.Query(packStart(block), packStart(block+1)-1)
+	if err != nil {
 		return t.fail(err)
 	}
-	entry := make([]byte, 0, 2+len(descr))
-	entry = append(entry, packedIndex(seq), byte(len(descr)))
-	entry = append(entry, descr...)
-	if _, err := t.c.keys.addPacked.Exec(seq>>blockShift, entry); err != nil {
+	defer rows.Close()
+	var packed []byte
+	for rows.Next() {
+		var seq int64
+		var descr []byte
+		if err := rows.Scan(&seq, &descr); err != nil {
+			return t.fail(err)
+		}
+		packed = append(packed, byte(seq-packStart(block)), byte(len(descr)))
+		packed = append(packed, descr...)
+	}
+	if err := rows.Err(); err != nil {
+		return t.fail(err)
+	}
+	if len(packed) == 0 {
+		_, err = t.c.keys.removePacked.Exec(block)
+	} else {
+		_, err = t.c.keys.putPacked.Exec(block, packed)
+	}
+	if err != nil {
 		return t.fail(err)
 	}
 	return nil
 }
 
-// unindexDescr undoes indexDescr.
-func (t *tx) unindexDescr(seq int64, descr []byte) error {
-	if len(descr) == 0 {
+// reindexDescr is called when the row of a key has got another descr, or is
+// gone. SQLite itself keeps the index for the beginning.
+func (t *tx) reindexDescr(seq int64, was, is []byte) error {
+	if bytes.Equal(was, is) {
 		return nil
 	}
-	if _, err := t.c.keys.removeSuffix.Exec(reversed(descr), seq); err != nil {
-		return t.fail(err)
-	}
-	block := seq >> blockShift
-	var packed []byte
-	if err := t.c.keys.getPacked.QueryRow(block).Scan(&packed); err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return t.fail(err)
-	}
-	for rest := packed; len(rest) > 0; {
-		e, after, err := unpack(rest)
-		if err != nil {
+	if len(was) > 0 {
+		if _, err := t.c.keys.removeSuffix.Exec(reversed(was), seq); err != nil {
 			return t.fail(err)
 		}
-		if e.index != packedIndex(seq) {
-			rest = after
-			continue
-		}
-		at := len(packed) - len(rest)
-		packed = slices.Delete(packed, at, len(packed)-len(after))
-		if len(packed) == 0 {
-			_, err = t.c.keys.removePacked.Exec(block)
-		} else {
-			_, err = t.c.keys.putPacked.Exec(packed, block)
-		}
-		if err != nil {
+	}
+	if len(is) > 0 {
+		if _, err := t.c.keys.addSuffix.Exec(reversed(is), seq); err != nil {
 			return t.fail(err)
 		}
-		return nil
 	}
-	return t.fail(fmt.Errorf("%w: the descr of key %d is not in its block; restore a backup", store.ErrCorrupt, seq))
+	if err := t.loadTotals(); err != nil {
+		return err
+	}
+	if seq < t.totals.unpacked() {
+		return t.pack(packBlock(seq))
+	}
+	return nil
 }
 
 // A packedDescr is an entry of key_packed:
@@ -78,8 +91,6 @@ type packedDescr struct {
 	index byte
 	descr []byte
 }
-
-func packedIndex(seq int64) byte { return byte(seq & (1<<blockShift - 1)) }
 
 // unpack takes the first entry off packed, which is not empty.
 func unpack(packed []byte) (e packedDescr, rest []byte, err error) {

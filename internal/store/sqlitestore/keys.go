@@ -15,64 +15,106 @@ const (
 	fingerprintBytes = 16
 )
 
-// keyStmts are the statements about keys. What has to follow from a key being
-// there or not (counts, free slots, the zeros over a sealed part) the triggers
-// of the schema do.
+// keyStmts are the statements about keys.
 type keyStmts struct {
-	get, after, count          *sql.Stmt
-	insert, seal, update, find *sql.Stmt
-	remove                     *sql.Stmt
-	addSuffix, removeSuffix    *sql.Stmt
-	addPacked, getPacked       *sql.Stmt
-	putPacked, removePacked    *sql.Stmt
-
-	countBlocks, skip           *sql.Stmt
-	countRange, pageRange       *sql.Stmt
-	countSuffixes, pageSuffixes *sql.Stmt
-	scan, bySeq                 *sql.Stmt
+	get, bySeq, after       *sql.Stmt
+	getTotals, putTotals    *sql.Stmt
+	insert, update, remove  *sql.Stmt
+	find                    *sql.Stmt
+	addSlot, fillSlot       *sql.Stmt
+	takeSlot, freeSlot      *sql.Stmt
+	addSuffix, removeSuffix *sql.Stmt
+	descrs, scanPacked      *sql.Stmt
+	putPacked, removePacked *sql.Stmt
+	gaps, addGap, dropGaps  *sql.Stmt
+	skip                    *sql.Stmt
+	countDescrs, pageDescrs *sql.Stmt
+	countSuffix, pageSuffix *sql.Stmt
 }
 
-// selectKey selects what scanKey scans.
-const selectKey = `SELECT seq, kid, type, created, updated, label, descr, public, fingerprint, sealed
-	FROM key JOIN sealed_key USING (slot) `
+// What scanKey scans.
+const (
+	selectKey  = "SELECT seq, kid, type, created, updated, label, descr, public, fingerprint, sealed "
+	fromKey    = selectKey + "FROM key JOIN sealed_key USING (slot) "
+	fromSearch = selectKey + "FROM (SELECT seq FROM %s ORDER BY seq LIMIT ? OFFSET ?) JOIN key USING (seq) JOIN sealed_key USING (slot) ORDER BY seq"
+)
 
 func (k *keyStmts) queries() map[**sql.Stmt]string {
+	const descrs = "key WHERE descr >= ? AND descr < ?"
+	const suffixes = "key_suffix WHERE reversed >= ? AND reversed < ?"
 	return map[**sql.Stmt]string{
-		&k.get:   selectKey + "WHERE kid = ?",
-		&k.bySeq: selectKey + "WHERE seq = ?",
-		&k.after: selectKey + "WHERE seq > ? ORDER BY seq LIMIT ?",
-		&k.count: "SELECT live, deleted FROM key_total",
+		&k.get:   fromKey + "WHERE kid = ?",
+		&k.bySeq: fromKey + "WHERE seq = ?",
+		&k.after: fromKey + "WHERE seq > ? ORDER BY seq LIMIT ?",
 
-		// The lowest free slot, so that the file grows only when there is none.
+		&k.getTotals: "SELECT live, deleted, last, slots FROM key_total",
+		&k.putTotals: "UPDATE key_total SET live = ?, deleted = ?, last = ?, slots = ?",
+
 		&k.insert: `INSERT INTO key (seq, kid, type, created, updated, label, descr, fingerprint, slot, public)
-			VALUES ((SELECT last + 1 FROM key_total), ?, ?, ?, ?, ?, ?, ?,
-				coalesce((SELECT min(slot) FROM free_slot), (SELECT max(slot) + 1 FROM sealed_key)), ?)
-			ON CONFLICT DO NOTHING RETURNING seq, slot`,
-		&k.seal: `INSERT INTO sealed_key (slot, sealed) VALUES (?, ?)
-			ON CONFLICT (slot) DO UPDATE SET sealed = excluded.sealed`,
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 		&k.find:   "SELECT seq, slot, descr FROM key WHERE kid = ?",
 		&k.update: "UPDATE key SET updated = ?, label = ?, descr = ? WHERE seq = ?",
-		&k.remove: "DELETE FROM key WHERE kid = ? RETURNING seq, descr",
+		&k.remove: "DELETE FROM key WHERE kid = ? RETURNING seq, slot, descr",
+
+		&k.addSlot:  "INSERT INTO sealed_key (slot, sealed) VALUES (?, ?)",
+		&k.fillSlot: "UPDATE sealed_key SET sealed = ? WHERE slot = ?",
+		// The lowest, so that few pages change.
+		&k.takeSlot: "DELETE FROM free_slot WHERE slot = (SELECT min(slot) FROM free_slot) RETURNING slot",
+		&k.freeSlot: "INSERT INTO free_slot (slot) VALUES (?)",
 
 		&k.addSuffix:    "INSERT INTO key_suffix (reversed, seq) VALUES (?, ?)",
 		&k.removeSuffix: "DELETE FROM key_suffix WHERE reversed = ? AND seq = ?",
-		// The result of || is text, of whatever bytes.
-		&k.addPacked: `INSERT INTO key_packed (block, packed) VALUES (?, ?)
-			ON CONFLICT (block) DO UPDATE SET packed = CAST(packed || excluded.packed AS BLOB)`,
-		&k.getPacked:    "SELECT packed FROM key_packed WHERE block = ?",
-		&k.putPacked:    "UPDATE key_packed SET packed = ? WHERE block = ?",
+
+		&k.descrs:       "SELECT seq, descr FROM key WHERE seq BETWEEN ? AND ? AND descr IS NOT NULL ORDER BY seq",
+		&k.scanPacked:   "SELECT block, packed FROM key_packed ORDER BY block",
+		&k.putPacked:    "INSERT INTO key_packed (block, packed) VALUES (?, ?) ON CONFLICT (block) DO UPDATE SET packed = excluded.packed",
 		&k.removePacked: "DELETE FROM key_packed WHERE block = ?",
 
-		&k.countBlocks: "SELECT block, live FROM key_count WHERE level = ? AND block >= ? ORDER BY block",
-		&k.skip:        "SELECT seq FROM key WHERE seq >= ? ORDER BY seq LIMIT 1 OFFSET ?",
+		&k.gaps: "SELECT block, gone FROM key_gap WHERE level = ? AND block >= ? ORDER BY block",
+		&k.addGap: `INSERT INTO key_gap (level, block, gone) VALUES (?, ?, 1)
+			ON CONFLICT (level, block) DO UPDATE SET gone = gone + 1 RETURNING gone`,
+		&k.dropGaps: "DELETE FROM key_gap WHERE level = ? AND block BETWEEN ? AND ?",
+		&k.skip:     "SELECT seq FROM key WHERE seq >= ? ORDER BY seq LIMIT 1 OFFSET ?",
 
 		// The inner LIMIT bounds the work of a count.
-		&k.countRange:    "SELECT count(*) FROM (SELECT 1 FROM key WHERE descr >= ? AND descr < ? LIMIT ?)",
-		&k.pageRange:     "SELECT seq FROM key WHERE descr >= ? AND descr < ? ORDER BY seq LIMIT ? OFFSET ?",
-		&k.countSuffixes: "SELECT count(*) FROM (SELECT 1 FROM key_suffix WHERE reversed >= ? AND reversed < ? LIMIT ?)",
-		&k.pageSuffixes:  "SELECT seq FROM key_suffix WHERE reversed >= ? AND reversed < ? ORDER BY seq LIMIT ? OFFSET ?",
-		&k.scan:          "SELECT block, packed FROM key_packed ORDER BY block",
+		&k.countDescrs: "SELECT count(*) FROM (SELECT 1 FROM " + descrs + " LIMIT ?)",
+		&k.pageDescrs:  fmt.Sprintf(fromSearch, descrs),
+		&k.countSuffix: "SELECT count(*) FROM (SELECT 1 FROM " + suffixes + " LIMIT ?)",
+		&k.pageSuffix:  fmt.Sprintf(fromSearch, suffixes),
 	}
+}
+
+// totals are the row of key_total. A transaction reads it when it needs it,
+// and writes it before its commit: see [Store.Update].
+type totals struct {
+	loaded, changed            bool
+	live, deleted, last, slots int64
+}
+
+// loadTotals sees to it that r.totals is loaded.
+func (r *reader) loadTotals() error {
+	t := &r.totals
+	if t.loaded {
+		return nil
+	}
+	if err := r.c.keys.getTotals.QueryRow().Scan(&t.live, &t.deleted, &t.last, &t.slots); err != nil {
+		return r.fail(err)
+	}
+	t.loaded = true
+	return nil
+}
+
+// saveTotals writes what changed.
+func (t *tx) saveTotals() error {
+	n := &t.totals
+	if !n.changed {
+		return nil
+	}
+	if _, err := t.c.keys.putTotals.Exec(n.live, n.deleted, n.last, n.slots); err != nil {
+		return t.fail(err)
+	}
+	n.changed = false
+	return nil
 }
 
 // scanKey reads a row of selectKey.
@@ -81,6 +123,26 @@ func scanKey(row interface{ Scan(...any) error }) (k store.Key, err error) {
 	err = row.Scan(&k.Seq, &kid, &k.Type, &k.Created, &k.Updated, &k.Label, &k.Descr, &k.Public, &k.Fingerprint, &k.Sealed)
 	copy(k.KID[:], kid)
 	return k, err
+}
+
+// selectKeys runs a query for rows of selectKey.
+func (r *reader) selectKeys(query *sql.Stmt, args ...any) (keys []store.Key, err error) {
+	rows, err := query.Query(args...)
+	if err != nil {
+		return nil, r.fail(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		k, err := scanKey(rows)
+		if err != nil {
+			return nil, r.fail(err)
+		}
+		keys = append(keys, k)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, r.fail(err)
+	}
+	return keys, nil
 }
 
 func (r *reader) GetKey(ctx context.Context, kid store.KID) (store.Key, error) {
@@ -101,36 +163,20 @@ func (r *reader) KeysAfter(ctx context.Context, seq, limit int64) ([]store.Key, 
 	if err := r.usable(ctx); err != nil {
 		return nil, err
 	}
-	if limit < 0 {
-		return nil, fmt.Errorf("at most %d keys make no list", limit)
+	if err := checkPage(0, limit); err != nil {
+		return nil, err
 	}
-	rows, err := r.c.keys.after.Query(seq, limit)
-	if err != nil {
-		return nil, r.fail(err)
-	}
-	defer rows.Close()
-	var keys []store.Key
-	for rows.Next() {
-		k, err := scanKey(rows)
-		if err != nil {
-			return nil, r.fail(err)
-		}
-		keys = append(keys, k)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, r.fail(err)
-	}
-	return keys, nil
+	return r.selectKeys(r.c.keys.after, seq, limit)
 }
 
-func (r *reader) CountKeys(ctx context.Context) (n store.KeyCounts, err error) {
+func (r *reader) CountKeys(ctx context.Context) (store.KeyCounts, error) {
 	if err := r.usable(ctx); err != nil {
-		return n, err
+		return store.KeyCounts{}, err
 	}
-	if err := r.c.keys.count.QueryRow().Scan(&n.Live, &n.Deleted); err != nil {
-		return n, r.fail(err)
+	if err := r.loadTotals(); err != nil {
+		return store.KeyCounts{}, err
 	}
-	return n, nil
+	return store.KeyCounts{Live: r.totals.live, Deleted: r.totals.deleted}, nil
 }
 
 func (t *tx) InsertKey(ctx context.Context, k store.Key) error {
@@ -140,18 +186,49 @@ func (t *tx) InsertKey(ctx context.Context, k store.Key) error {
 	if err := checkKey(k); err != nil {
 		return err
 	}
-	var seq, slot int64
-	err := t.c.keys.insert.QueryRow(k.KID[:], k.Type, k.Created, k.Updated, k.Label, orNull(k.Descr), orNull(k.Fingerprint), orNull(k.Public)).Scan(&seq, &slot)
-	if errors.Is(err, sql.ErrNoRows) {
+	if err := t.loadTotals(); err != nil {
+		return err
+	}
+	n := &t.totals
+	seq, slot := n.last+1, n.slots+1
+	reuse := n.slots > n.live
+	if reuse {
+		if err := t.c.keys.takeSlot.QueryRow().Scan(&slot); err != nil {
+			return t.fail(noRows(err, "a free slot"))
+		}
+	}
+	result, err := t.c.keys.insert.Exec(seq, k.KID[:], k.Type, k.Created, k.Updated, k.Label, orNull(k.Descr), orNull(k.Fingerprint), slot, orNull(k.Public))
+	if err != nil {
+		return t.fail(err)
+	}
+	if inserted, err := result.RowsAffected(); err != nil {
+		return t.fail(err)
+	} else if inserted == 0 {
+		if reuse {
+			if _, err := t.c.keys.freeSlot.Exec(slot); err != nil {
+				return t.fail(err)
+			}
+		}
 		return store.ErrDuplicate
+	}
+	if reuse {
+		_, err = t.c.keys.fillSlot.Exec(k.Sealed, slot)
+	} else {
+		n.slots = slot
+		_, err = t.c.keys.addSlot.Exec(slot, k.Sealed)
 	}
 	if err != nil {
 		return t.fail(err)
 	}
-	if _, err := t.c.keys.seal.Exec(slot, k.Sealed); err != nil {
-		return t.fail(err)
+	n.live++
+	n.last = seq
+	n.changed = true
+	if len(k.Descr) > 0 {
+		if _, err := t.c.keys.addSuffix.Exec(reversed(k.Descr), seq); err != nil {
+			return t.fail(err)
+		}
 	}
-	return t.indexDescr(seq, k.Descr)
+	return t.packEnding(seq)
 }
 
 func (t *tx) UpdateKey(ctx context.Context, k store.Key) error {
@@ -173,32 +250,42 @@ func (t *tx) UpdateKey(ctx context.Context, k store.Key) error {
 	if _, err := t.c.keys.update.Exec(k.Updated, k.Label, orNull(k.Descr), seq); err != nil {
 		return t.fail(err)
 	}
-	if _, err := t.c.keys.seal.Exec(slot, k.Sealed); err != nil {
+	if _, err := t.c.keys.fillSlot.Exec(k.Sealed, slot); err != nil {
 		return t.fail(err)
 	}
-	if string(descr) == string(k.Descr) {
-		return nil
-	}
-	if err := t.unindexDescr(seq, descr); err != nil {
-		return err
-	}
-	return t.indexDescr(seq, k.Descr)
+	return t.reindexDescr(seq, descr, k.Descr)
 }
 
 func (t *tx) DeleteKey(ctx context.Context, kid store.KID) error {
 	if err := t.usable(ctx); err != nil {
 		return err
 	}
-	var seq int64
+	if err := t.loadTotals(); err != nil {
+		return err
+	}
+	var seq, slot int64
 	var descr []byte
-	err := t.c.keys.remove.QueryRow(kid[:]).Scan(&seq, &descr)
+	err := t.c.keys.remove.QueryRow(kid[:]).Scan(&seq, &slot, &descr)
 	if errors.Is(err, sql.ErrNoRows) {
 		return errNoKey()
 	}
 	if err != nil {
 		return t.fail(err)
 	}
-	return t.unindexDescr(seq, descr)
+	// Overwritten in place: the same length.
+	if _, err := t.c.keys.fillSlot.Exec(make([]byte, store.SealedKeyBytes), slot); err != nil {
+		return t.fail(err)
+	}
+	if _, err := t.c.keys.freeSlot.Exec(slot); err != nil {
+		return t.fail(err)
+	}
+	if err := t.countGap(seq); err != nil {
+		return err
+	}
+	t.totals.live--
+	t.totals.deleted++
+	t.totals.changed = true
+	return t.reindexDescr(seq, descr, nil)
 }
 
 // checkKey refuses what would not fit the schema, before SQLite does and ends
@@ -218,6 +305,14 @@ func checkKey(k store.Key) error {
 }
 
 func errNoKey() error { return fmt.Errorf("key: %w", store.ErrNotFound) }
+
+// noRows makes damage of a missing row that must be there.
+func noRows(err error, what string) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("%w: the key table lacks %s; restore a backup", store.ErrCorrupt, what)
+	}
+	return err
+}
 
 // orNull makes NULL of nothing.
 func orNull(b []byte) any {

@@ -54,6 +54,8 @@ type Store struct {
 	writer  chan *conn
 	readers chan *conn
 
+	scrubs scrubber
+
 	closing   chan struct{} // closed by Close
 	closeOnce sync.Once
 	closeErr  error
@@ -72,6 +74,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 		return nil, fmt.Errorf("a store needs a reader, not %d", readers)
 	}
 	s := &Store{closing: make(chan struct{}), writer: make(chan *conn, 1)}
+	s.scrubs.ended.Store(1) // what is in the log now counts as one update
 	if cfg.Path == "" {
 		s.readers, readers = s.writer, 0
 	} else {
@@ -105,6 +108,10 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if err := s.prepareFile(ctx, w); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
+	// The writer is the only one, and waits for nobody but in emptyLog.
+	if _, err := w.ExecContext(ctx, "PRAGMA busy_timeout = 0"); err != nil {
+		return nil, errors.Join(translate(err, s.path), w.Close())
+	}
 	if err := s.addConn(ctx, w, s.writer); err != nil {
 		return nil, err
 	}
@@ -119,6 +126,11 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 		if err := s.addConn(ctx, c, s.readers); err != nil {
 			return nil, err
 		}
+	}
+	// A process before this one may have ended after a delete and before its
+	// scrub. Without room for that, the next delete's scrub makes up for it.
+	if err := s.Scrub(ctx); err != nil && !errors.Is(err, store.ErrFull) {
+		return nil, err
 	}
 	return s, nil
 }
@@ -225,12 +237,15 @@ func (s *Store) Update(ctx context.Context, fn func(tx store.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	defer func() { s.writer <- c }()
+	defer func() {
+		s.scrubs.ended.Add(1)
+		s.writer <- c
+	}()
 	if err := c.exec(c.beginWrite); err != nil {
 		c.rollback()
 		return translate(err, s.path)
 	}
-	t := &tx{reader{s: s, c: c}}
+	t := &tx{reader: reader{s: s, c: c}}
 	committed := false
 	// Deferred, so that a panic in fn takes the changes with it.
 	defer func() {
@@ -247,10 +262,14 @@ func (s *Store) Update(ctx context.Context, fn func(tx store.Tx) error) error {
 	if err := t.usable(ctx); err != nil {
 		return err
 	}
+	if err := t.saveTotals(); err != nil {
+		return err
+	}
 	if err := c.exec(c.commit); err != nil {
 		return translate(err, s.path)
 	}
 	committed = true
+	s.boundLog()
 	return nil
 }
 
@@ -266,52 +285,6 @@ func (s *Store) LogTail(ctx context.Context) (tail store.LogTail, err error) {
 		return tail, store.ErrNotFound
 	}
 	return tail, translate(err, s.path)
-}
-
-// Scrub empties the write-ahead log, which otherwise may hold values deleted
-// or replaced since the last checkpoint. It takes milliseconds, and waits for
-// running views, up to five seconds. In memory it does nothing.
-//
-// In the file itself secure_delete overwrites a deleted value where it stood,
-// but not copies that SQLite left behind when it moved the value between pages
-// before (measured: one value in some hundred). Compact removes those, too.
-func (s *Store) Scrub(ctx context.Context) error {
-	return s.maintain(ctx, func(*conn) error { return nil })
-}
-
-// Compact rewrites the file, then does what Scrub does: after it no file of
-// the store holds a value that was deleted or replaced. It takes time and
-// memory in proportion to the file, and updates wait for it. In memory it does
-// nothing.
-func (s *Store) Compact(ctx context.Context) error {
-	return s.maintain(ctx, func(c *conn) error {
-		_, err := c.ExecContext(context.WithoutCancel(ctx), "VACUUM")
-		return err
-	})
-}
-
-// maintain runs fn on the writer's connection and empties the write-ahead log.
-func (s *Store) maintain(ctx context.Context, fn func(c *conn) error) error {
-	c, err := s.take(ctx, s.writer)
-	if err != nil {
-		return err
-	}
-	defer func() { s.writer <- c }()
-	if s.path == "" {
-		return nil
-	}
-	if err := fn(c); err != nil {
-		return translate(err, s.path)
-	}
-	var busy, frames, moved int
-	row := c.QueryRowContext(context.WithoutCancel(ctx), "PRAGMA wal_checkpoint(TRUNCATE)")
-	if err := row.Scan(&busy, &frames, &moved); err != nil {
-		return translate(err, s.path)
-	}
-	if busy != 0 {
-		return errors.New("the write-ahead log could not be emptied because the store is being read; try again")
-	}
-	return nil
 }
 
 // Close waits for what is running, then moves the write-ahead log into the

@@ -186,12 +186,12 @@ func TestSettings(t *testing.T) {
 		t.Fatalf("%d connections", len(conns))
 	}
 	for i, c := range conns {
-		queryOnly := "1"
+		queryOnly, busyTimeout := "1", fmt.Sprint(busyTimeoutMS)
 		if i == 0 {
-			queryOnly = "0"
+			queryOnly, busyTimeout = "0", "0"
 		}
 		for pragma, want := range map[string]string{
-			"busy_timeout": fmt.Sprint(busyTimeoutMS), "journal_mode": "wal", "synchronous": "2", "foreign_keys": "1",
+			"busy_timeout": busyTimeout, "journal_mode": "wal", "synchronous": "2", "foreign_keys": "1",
 			"secure_delete": "1", "temp_store": "2", "query_only": queryOnly, "application_id": fmt.Sprint(applicationID),
 		} {
 			var got string

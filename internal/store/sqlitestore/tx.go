@@ -21,6 +21,8 @@ type reader struct {
 	// committed by itself. So the first error of the database is the last one:
 	// nothing follows it, and Update returns it even if fn does not.
 	dead error
+
+	totals totals
 }
 
 // tx is a reader that may write.
@@ -103,13 +105,14 @@ func (t *tx) Attempt(ctx context.Context, fn func() error) error {
 	if err := t.c.exec(t.c.savepoint); err != nil {
 		return t.fail(err)
 	}
-	kept := false
+	kept, totals := false, t.totals
 	// Deferred, so that a panic in fn leaves the savepoints nested as they
 	// were, whoever recovers it.
 	defer func() {
 		if kept || t.dead != nil {
 			return
 		}
+		t.totals = totals
 		if err := t.c.exec(t.c.rollbackTo, t.c.release); err != nil {
 			t.fail(err)
 		}

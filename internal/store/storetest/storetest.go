@@ -43,6 +43,16 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"ContextEndsWhileWaiting", contextEndsWhileWaiting},
 		{"ContextEndsAtRandom", contextEndsAtRandom},
 		{"StateMachine", stateMachine},
+		{"Keys", keyRecords},
+		{"KeySeqIsNew", keySeqIsNew},
+		{"KeyDuplicates", keyDuplicates},
+		{"KeyLengths", keyLengths},
+		{"KeyBytesAreCopied", keyBytesAreCopied},
+		{"KeyPages", keyPages},
+		{"KeySearches", keySearches},
+		{"KeysUndone", keysUndone},
+		{"KeysReadDuringWrites", keysReadDuringWrites},
+		{"KeyMachine", keyMachine},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := open(t)
