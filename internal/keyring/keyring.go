@@ -129,14 +129,7 @@ func (r *Ring) Open(ctx context.Context, kid store.KID) (*Key, error) {
 		return k, nil
 	}
 	loading := r.cache.begin(kid)
-	var row store.Key
-	err := r.cfg.Store.View(ctx, func(v store.Reader) (err error) {
-		row, err = v.GetKey(ctx, kid)
-		return err
-	})
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, ErrUnknown
-	}
+	row, err := r.read(ctx, kid)
 	if err != nil {
 		return nil, err
 	}
@@ -150,18 +143,33 @@ func (r *Ring) Open(ctx context.Context, kid store.KID) (*Key, error) {
 
 // Info returns what is known of a key, without keeping it open.
 func (r *Ring) Info(ctx context.Context, kid store.KID) (Info, error) {
-	var row store.Key
-	err := r.cfg.Store.View(ctx, func(v store.Reader) (err error) {
-		row, err = v.GetKey(ctx, kid)
-		return err
-	})
-	if errors.Is(err, store.ErrNotFound) {
-		return Info{}, ErrUnknown
-	}
+	row, err := r.read(ctx, kid)
 	if err != nil {
 		return Info{}, err
 	}
 	return r.check(&row)
+}
+
+// read returns the row of a key: ErrUnknown, a DamagedError.
+func (r *Ring) read(ctx context.Context, kid store.KID) (row store.Key, err error) {
+	err = r.cfg.Store.View(ctx, func(v store.Reader) (err error) {
+		row, err = get(ctx, v, kid)
+		return err
+	})
+	return row, err
+}
+
+// get is read in a transaction. A row that opens is whole, but an index that was
+// tampered with may give one for another kid.
+func get(ctx context.Context, v store.Reader, kid store.KID) (store.Key, error) {
+	row, err := v.GetKey(ctx, kid)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return row, ErrUnknown
+	case err == nil && row.KID != kid:
+		return row, &DamagedError{kid, errors.New("another key's row stands in its place")}
+	}
+	return row, err
 }
 
 // Forget drops a key from memory. It is called after the change of a key has
@@ -231,10 +239,7 @@ func (r *Ring) Insert(ctx context.Context, tx store.Tx, row store.Key) error {
 // it is, returns nil. The key's Updated becomes now, or one more than it was.
 // Errors: ErrUnknown, a DamagedError, what allow returned.
 func (r *Ring) Update(ctx context.Context, tx store.Tx, kid store.KID, label string, descr []byte, now int64, allow func(Info) error) error {
-	row, err := tx.GetKey(ctx, kid)
-	if errors.Is(err, store.ErrNotFound) {
-		return ErrUnknown
-	}
+	row, err := get(ctx, tx, kid)
 	if err != nil {
 		return err
 	}
