@@ -3,12 +3,15 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -138,6 +141,8 @@ func TestSecretsLeaveNoTrace(t *testing.T) {
 		raw, _ := json.Marshal(resp.Header)
 		headers = append(headers, string(raw)+string(body))
 	}
+	keySecrets, keyAnswers := useKnownKeys(t, client, url, ca)
+	headers = append(headers, keyAnswers...)
 	if err := client.Reboot(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -160,6 +165,7 @@ func TestSecretsLeaveNoTrace(t *testing.T) {
 		"the root key":            rootKey,
 		"the email address":       []byte(email),
 	}
+	maps.Copy(secrets, keySecrets)
 	places := map[string][]byte{"the answers": []byte(strings.Join(headers, "\n"))}
 	collect := func() {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -201,4 +207,148 @@ func TestSecretsLeaveNoTrace(t *testing.T) {
 	if !bytes.Contains(places["the operator's log"], []byte("login refused")) {
 		t.Error("the operator was not told of refused logins")
 	}
+	if !bytes.Contains(places["hem.db"], []byte("canary label")) {
+		t.Error("the keys are not in the database")
+	}
+}
+
+// useKnownKeys makes keys whose material can be worked out, because the other
+// half of the pair they are derived with is known here, and uses them rightly
+// and wrongly. It returns all that must not be found, and the answers to the
+// wrong uses.
+func useKnownKeys(t *testing.T, client *hem.Client, url string, ca []byte) (secrets map[string][]byte, answers []string) {
+	t.Helper()
+	ctx := t.Context()
+	secrets = map[string][]byte{
+		"a message":      []byte("canary message to be signed and authenticated"),
+		"a plaintext":    []byte("canary plaintext, of forty-eight bytes, encrypted"[:48]),
+		"a wrapped key":  []byte("canary key to be wrapped, 32 B.."),
+		"a context":      []byte("canary context"),
+		"aad":            []byte("canary associated data"),
+		"the peer's key": suite.Random(32),
+	}
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	spec := func(keys api.KeyType) hem.KeySpec {
+		return hem.KeySpec{Label: "canary label", Type: keys, Descr: []byte("canary descr")}
+	}
+	peer, err := suite.NewX25519Key(secrets["the peer's key"])
+	check(err)
+	source, err := client.CreateKey(ctx, spec(api.Curve25519))
+	check(err)
+	public, err := client.GetKey(ctx, source)
+	check(err)
+	secret, err := peer.Shared(public.Public)
+	check(err)
+	secrets["the ECDH secret"] = secret
+	derived := make(map[api.KeyType]hem.KID)
+	for _, keys := range []api.KeyType{api.AES256, api.SHA2x256, api.Ed25519, api.SECP256R1} {
+		s := spec(keys)
+		s.Mode = api.ModeBoth
+		derived[keys], err = client.DeriveKey(ctx, source, hem.PeerPublic(peer.Public()), s)
+		check(err)
+		a, _ := suite.AlgorithmOf(keys)
+		okm := suite.HKDFSHA256(secret, []byte("encedo-"+string(keys)), a.DerivedSize())
+		secrets["what "+string(keys)+" is derived from"] = okm
+		secrets["the material of "+string(keys)], err = a.MaterialFrom(okm)
+		check(err)
+		// These are the module's: they make the same public key.
+		if k, err := a.Open(secrets["the material of "+string(keys)]); err != nil || a.PublicSize > 0 && !bytes.Equal(k.Public(), mustKey(t, client, derived[keys]).Public) {
+			t.Fatalf("the canaries are not the module's keys: %s is another, %v", keys, err)
+		}
+	}
+
+	msg, plain := secrets["a message"], secrets["a plaintext"]
+	withPeer := &hem.CipherOptions{AAD: secrets["aad"], Context: secrets["a context"], Peer: hem.PeerPublic(peer.Public())}
+	secrets["the key with a peer"] = suite.HKDFSHA256(secret, append([]byte("encedo-aes"), secrets["a context"]...), 32)
+	box, err := client.Encrypt(ctx, source, "AES256-GCM", plain, withPeer)
+	check(err)
+	_, err = client.Decrypt(ctx, source, "AES256-GCM", box, withPeer)
+	check(err)
+	_, err = client.Encrypt(ctx, derived[api.AES256], "AES256-CBC", plain, nil)
+	check(err)
+	wrapped, err := client.Wrap(ctx, derived[api.AES256], secrets["a wrapped key"], nil)
+	check(err)
+	_, err = client.Unwrap(ctx, derived[api.AES256], wrapped, nil)
+	check(err)
+	secrets["a MAC"], err = client.HMAC(ctx, derived[api.SHA2x256], msg, nil)
+	check(err)
+	for _, s := range []struct {
+		keys api.KeyType
+		alg  string
+		ctx  []byte
+	}{{api.Ed25519, "Ed25519ctx", secrets["a context"]}, {api.SECP256R1, "SHA256WithECDSA", nil}} {
+		sig, err := client.Sign(ctx, derived[s.keys], msg, s.alg, s.ctx)
+		check(err)
+		check(client.Verify(ctx, derived[s.keys], msg, sig, s.alg, s.ctx))
+	}
+	if _, err = client.ECDH(ctx, source, hem.PeerPublic(peer.Public()), ""); err != nil {
+		t.Fatal(err)
+	}
+	kem, err := client.CreateKey(ctx, spec(api.MLKEM768))
+	check(err)
+	secrets["an encapsulated secret"], _, err = client.Encapsulate(ctx, kem)
+	check(err)
+	check(client.UpdateKey(ctx, kem, "canary label 2", nil))
+
+	// Wrong uses. What is secret stands where the module might repeat it.
+	b64 := func(name string) string { return api.EncodeBase64(secrets[name]) }
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(ca)
+	raw := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}}}
+	defer raw.CloseIdleConnections()
+	for _, req := range []struct{ path, scope, body string }{
+		{"cipher/decrypt", "use", `{"kid":"KID","msg":"` + b64("a plaintext") + `","alg":"AES256-CBC","iv":"` + api.EncodeBase64(plain[:16]) + `"}`},
+		{"cipher/encrypt", "use", `{"kid":"KID","msg":"` + b64("a plaintext") + `","alg":"` + b64("a plaintext") + `"}`},
+		{"cipher/encrypt", "use", `{"kid":"KID","msg":"` + b64("a plaintext")},
+		{"cipher/wrap", "use", `{"kid":"KID","msg":"` + b64("a wrapped key") + `","ext_kid":"` + b64("a wrapped key") + `"}`},
+		{"cipher/unwrap", "use", `{"kid":"KID","msg":"` + b64("a wrapped key") + `"}`},
+		{"hmac/verify", "use", `{"kid":"KID","msg":"` + b64("a message") + `","mac":"` + b64("a MAC") + `"}`},
+		{"exdsa/sign", "use", `{"kid":"KID","msg":"` + b64("a message") + `","alg":"Ed25519","ctx":"` + b64("a context") + `"}`},
+		{"ecdh", "use", `{"kid":"KID","pubkey":"` + b64("the peer's key") + `x"}`},
+		{"pqc/mlkem/decaps", "use", `{"kid":"KID","ct":"` + b64("an encapsulated secret") + `"}`},
+		{"ecdh", "other", `{"kid":"KID","pubkey":"` + b64("the peer's key") + `"}`},
+		{"../keymgmt/derive", "keymgmt:derive", `{"kid":"KID","label":"x","type":"` + b64("the ECDH secret") + `","pubkey":"` + b64("the peer's key") + `"}`},
+		{"../keymgmt/import", "keymgmt:imp", `{"label":"` + b64("the ECDH secret") + `","type":"AES256","pubkey":"` + b64("the material of AES256") + `"}`},
+		{"../keymgmt/create", "keymgmt:gen", `{"label":"x","type":"` + string(secrets["a message"]) + `"}`},
+	} {
+		scope := req.scope
+		if scope == "use" {
+			scope = api.ScopeKeyUse(derived[api.AES256].String())
+		}
+		token, err := client.Login(ctx, scope)
+		check(err)
+		path := "/api/crypto/" + req.path
+		if rest, ok := strings.CutPrefix(req.path, "../"); ok {
+			path = "/api/" + rest
+		}
+		r, err := http.NewRequest("POST", url+path, strings.NewReader(strings.ReplaceAll(req.body, "KID", derived[api.AES256].String())))
+		check(err)
+		r.Header.Set("Authorization", "Bearer "+string(token.Bearer))
+		resp, err := raw.Do(r)
+		check(err)
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		check(err)
+		if resp.StatusCode < 400 || resp.StatusCode > 406 {
+			t.Errorf("%s %s: %d, meant to be refused", path, req.body, resp.StatusCode)
+		}
+		header, err := json.Marshal(resp.Header)
+		check(err)
+		answers = append(answers, string(header)+string(body))
+	}
+	return secrets, answers
+}
+
+func mustKey(t *testing.T, client *hem.Client, kid hem.KID) *hem.Key {
+	t.Helper()
+	k, err := client.GetKey(t.Context(), kid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
 }
