@@ -240,8 +240,10 @@ func (out *output) result(c *cobra.Command, o *options, data []byte, asJSON any)
 		if out.format == formatRaw && !c.Flags().Changed("format") {
 			w = sparing(w)
 		}
-		_, err := w.Write(encode(data, out.format))
-		return err
+		if _, err := w.Write(encode(data, out.format)); err != nil {
+			return err
+		}
+		return whole(w)
 	})
 }
 
@@ -283,6 +285,15 @@ func (t *textOnly) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// whole tells whether all that was written to w has come out, half a character
+// being no text.
+func whole(w io.Writer) error {
+	if t, ok := w.(*textOnly); ok && len(t.rest) > 0 {
+		return errNotText
+	}
+	return nil
 }
 
 func isText(b []byte) bool {

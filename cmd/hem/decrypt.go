@@ -217,5 +217,8 @@ func (d *decryption) write(ctx context.Context, w io.Writer, content io.Reader, 
 	if !d.c.Flags().Changed("format") {
 		w = sparing(w)
 	}
-	return copyCounted(ctx, w, content, n)
+	if err := copyCounted(ctx, w, content, n); err != nil {
+		return err
+	}
+	return whole(w)
 }

@@ -251,8 +251,10 @@ func traitWords(t api.KeyTraits) []string {
 // printKeys prints a list as it comes in.
 func (o *options) printKeys(keys iter.Seq2[hem.KeyInfo, error]) error {
 	p := o.newKeyPrinter()
+	count := o.progress.count("listing keys, %d so far")
 	for k, err := range keys {
 		if err == nil {
+			count.add(1)
 			err = p.add(k)
 		}
 		if err != nil {

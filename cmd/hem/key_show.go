@@ -58,8 +58,10 @@ like, a full kid does without the second.
 					if asRaw && out.format == formatRaw && !c.Flags().Changed("format") {
 						w = sparing(w)
 					}
-					_, err := w.Write(text)
-					return err
+					if _, err := w.Write(text); err != nil {
+						return err
+					}
+					return whole(w)
 				})
 			}
 			return out.put(c, o, func(w io.Writer) error {

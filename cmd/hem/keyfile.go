@@ -103,6 +103,14 @@ func parseOpenSSH(line string) (api.KeyType, []byte, error) {
 	if len(words) < 2 {
 		return "", nil, errOpenSSH
 	}
+	types := map[string]api.KeyType{
+		"ssh-ed25519":         api.Ed25519,
+		"ecdsa-sha2-nistp256": api.SECP256R1, "ecdsa-sha2-nistp384": api.SECP384R1, "ecdsa-sha2-nistp521": api.SECP521R1,
+	}
+	t, ok := types[words[0]]
+	if !ok {
+		return "", nil, fmt.Errorf("a module has no type for %s keys", clean(words[0]))
+	}
 	blob, err := api.DecodeBase64(words[1])
 	if err != nil {
 		return "", nil, errOpenSSH
@@ -115,14 +123,6 @@ func parseOpenSSH(line string) (api.KeyType, []byte, error) {
 		}
 		end := 4 + int(binary.BigEndian.Uint32(rest))
 		last, rest = rest[4:end], rest[end:]
-	}
-	types := map[string]api.KeyType{
-		"ssh-ed25519":         api.Ed25519,
-		"ecdsa-sha2-nistp256": api.SECP256R1, "ecdsa-sha2-nistp384": api.SECP384R1, "ecdsa-sha2-nistp521": api.SECP521R1,
-	}
-	t, ok := types[words[0]]
-	if !ok {
-		return "", nil, fmt.Errorf("a module has no type for %s keys", clean(words[0]))
 	}
 	raw := last
 	if t != api.Ed25519 && len(last) > 1 {

@@ -270,6 +270,7 @@ var changing = []struct {
 	{regexp.MustCompile(`[A-Za-z0-9+/]{27}=`), "BASE64-20"},
 	{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "KID"},
 	{regexp.MustCompile(`\b[0-9a-f]{16}\b`), "HEX-8"},
+	{regexp.MustCompile(`\b20[0-9]{6}-[0-9]{6}\b`), "STAMP"},
 	{regexp.MustCompile(`\b1[0-9]{9}\b`), "SECONDS"},
 	{regexp.MustCompile(`(127\.0\.0\.1):\d+`), "$1:PORT"},
 	{regexp.MustCompile(`softhem v[^\s"]+`), "softhem vVERSION"},

@@ -29,6 +29,12 @@ type ptyRun struct {
 // standard error; standard output is left out.
 func onTerminal(t *testing.T, env []string, args ...string) *ptyRun {
 	t.Helper()
+	return onTerminalWith(t, env, func(*ptyRun) {}, args...)
+}
+
+// onTerminalWith is onTerminal with something done before the start.
+func onTerminalWith(t *testing.T, env []string, before func(*ptyRun), args ...string) *ptyRun {
+	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
 		t.Skip("no pseudo terminals here:", err)
@@ -49,6 +55,7 @@ func onTerminal(t *testing.T, env []string, args ...string) *ptyRun {
 	r.cmd.Env = append(env, "PATH="+os.Getenv("PATH"), "XDG_STATE_HOME="+t.TempDir())
 	r.cmd.Stdin, r.cmd.Stderr = r.slave, r.slave
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+	before(r)
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
