@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -18,51 +19,51 @@ import (
 // well-formed empty request; where a kid decides about the scope, there is one,
 // of a key that does not exist. Columns: a fresh module without a clock, a fresh
 // one, a personalised one without a clock, a personalised one, the same over
-// plain HTTP, with a token of a wrong scope, and with the right one as user and
-// as administrator.
+// plain HTTP, with a token of a wrong scope, with the right one as user and as
+// administrator, and the user's in a fail state.
 var walk = []struct {
-	method, path                                                    string
-	freshNoClock, fresh, noClock, ready, plain, wrong, user, master int
-	scope                                                           string
+	method, path                                                            string
+	freshNoClock, fresh, noClock, ready, plain, wrong, user, master, failed int
+	scope                                                                   string
 }{
-	{"GET", "/api/auth/token", 403, 409, 403, 200, 200, 200, 200, 200, ""},
-	{"POST", "/api/auth/token", 403, 409, 403, 400, 400, 400, 400, 400, ""},
-	{"GET", "/api/auth/init", 403, 200, 403, 406, 406, 406, 406, 406, ""},
-	{"POST", "/api/auth/init", 403, 400, 403, 406, 406, 406, 406, 406, ""},
-	{"GET", "/api/system/version", 200, 200, 200, 200, 200, 200, 200, 200, ""},
-	{"GET", "/api/system/status", 200, 200, 200, 200, 200, 200, 200, 200, ""},
-	{"GET", "/api/system/checkin", 200, 200, 200, 200, 200, 200, 200, 200, ""},
-	{"POST", "/api/system/checkin", 400, 400, 400, 400, 400, 400, 400, 400, ""},
-	{"GET", "/api/system/config", 409, 409, 401, 401, 401, 403, 200, 200, "system:config"},
-	{"GET", "/api/logger/key", 409, 409, 401, 401, 401, 403, 200, 200, "logger:get"},
-	{"GET", "/api/logger/list", 409, 409, 401, 401, 401, 403, 200, 200, "logger:get"},
-	{"GET", "/api/logger/list/{offset}", 409, 409, 401, 401, 401, 403, 406, 406, "logger:get"},
-	{"GET", "/api/logger/{id}", 409, 409, 401, 401, 401, 403, 404, 404, "logger:get"},
-	{"GET", "/api/keymgmt/list", 409, 409, 401, 401, 418, 403, 200, 403, "keymgmt:list"},
-	{"GET", "/api/keymgmt/list/{offset}", 409, 409, 401, 401, 418, 403, 406, 403, "keymgmt:list"},
-	{"GET", "/api/keymgmt/list/{offset}/{count}", 409, 409, 401, 401, 418, 403, 406, 403, "keymgmt:list"},
-	{"POST", "/api/keymgmt/search", 409, 409, 401, 401, 418, 403, 400, 403, "keymgmt:search"},
-	{"GET", "/api/keymgmt/get/{kid}", 409, 409, 401, 401, 418, 403, 406, 403, "keymgmt:get"},
-	{"POST", "/api/keymgmt/create", 409, 409, 401, 401, 418, 403, 400, 403, "keymgmt:gen"},
-	{"POST", "/api/keymgmt/import", 409, 409, 401, 401, 418, 403, 400, 403, "keymgmt:imp"},
-	{"POST", "/api/keymgmt/derive", 409, 409, 401, 401, 418, 403, 400, 403, "keymgmt:derive"},
-	{"POST", "/api/keymgmt/update", 409, 409, 401, 401, 418, 403, 400, 403, "keymgmt:upd"},
-	{"DELETE", "/api/keymgmt/delete/{kid}", 409, 409, 401, 401, 418, 403, 406, 403, "keymgmt:del"},
-	{"POST", "/api/crypto/hmac/hash", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
-	{"POST", "/api/crypto/hmac/verify", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
-	{"POST", "/api/crypto/exdsa/sign", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
-	{"POST", "/api/crypto/exdsa/verify", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
-	{"POST", "/api/crypto/cipher/encrypt", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
-	{"POST", "/api/crypto/cipher/decrypt", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
-	{"POST", "/api/crypto/cipher/wrap", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
-	{"POST", "/api/crypto/cipher/unwrap", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
-	{"POST", "/api/crypto/ecdh", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
-	{"POST", "/api/crypto/pqc/mlkem/encaps", 409, 409, 401, 401, 418, 403, 406, 403, scopeWalkUse},
-	{"POST", "/api/crypto/pqc/mlkem/decaps", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
-	{"POST", "/api/crypto/pqc/mldsa/sign", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
-	{"POST", "/api/crypto/pqc/mldsa/verify", 409, 409, 401, 401, 418, 403, 400, 403, scopeWalkUse},
-	{"GET", "/api/system/reboot", 200, 200, 401, 401, 401, 403, 200, 200, "system:shutdown"},
-	{"GET", "/api/system/shutdown", 401, 401, 401, 401, 401, 403, 200, 200, "system:shutdown"},
+	{"GET", "/api/auth/token", 403, 409, 403, 200, 200, 200, 200, 200, 409, ""},
+	{"POST", "/api/auth/token", 403, 409, 403, 400, 400, 400, 400, 400, 409, ""},
+	{"GET", "/api/auth/init", 403, 200, 403, 406, 406, 406, 406, 406, 409, ""},
+	{"POST", "/api/auth/init", 403, 400, 403, 406, 406, 406, 406, 406, 409, ""},
+	{"GET", "/api/system/version", 200, 200, 200, 200, 200, 200, 200, 200, 200, ""},
+	{"GET", "/api/system/status", 200, 200, 200, 200, 200, 200, 200, 200, 200, ""},
+	{"GET", "/api/system/checkin", 200, 200, 200, 200, 200, 200, 200, 200, 200, ""},
+	{"POST", "/api/system/checkin", 400, 400, 400, 400, 400, 400, 400, 400, 400, ""},
+	{"GET", "/api/system/config", 409, 409, 401, 401, 401, 403, 200, 200, 200, "system:config"},
+	{"GET", "/api/logger/key", 409, 409, 401, 401, 401, 403, 200, 200, 200, "logger:get"},
+	{"GET", "/api/logger/list", 409, 409, 401, 401, 401, 403, 200, 200, 200, "logger:get"},
+	{"GET", "/api/logger/list/{offset}", 409, 409, 401, 401, 401, 403, 406, 406, 406, "logger:get"},
+	{"GET", "/api/logger/{id}", 409, 409, 401, 401, 401, 403, 404, 404, 404, "logger:get"},
+	{"GET", "/api/keymgmt/list", 409, 409, 401, 401, 418, 403, 200, 403, 409, "keymgmt:list"},
+	{"GET", "/api/keymgmt/list/{offset}", 409, 409, 401, 401, 418, 403, 406, 403, 409, "keymgmt:list"},
+	{"GET", "/api/keymgmt/list/{offset}/{count}", 409, 409, 401, 401, 418, 403, 406, 403, 409, "keymgmt:list"},
+	{"POST", "/api/keymgmt/search", 409, 409, 401, 401, 418, 403, 400, 403, 409, "keymgmt:search"},
+	{"GET", "/api/keymgmt/get/{kid}", 409, 409, 401, 401, 418, 403, 406, 403, 409, "keymgmt:get"},
+	{"POST", "/api/keymgmt/create", 409, 409, 401, 401, 418, 403, 400, 403, 409, "keymgmt:gen"},
+	{"POST", "/api/keymgmt/import", 409, 409, 401, 401, 418, 403, 400, 403, 409, "keymgmt:imp"},
+	{"POST", "/api/keymgmt/derive", 409, 409, 401, 401, 418, 403, 400, 403, 409, "keymgmt:derive"},
+	{"POST", "/api/keymgmt/update", 409, 409, 401, 401, 418, 403, 400, 403, 409, "keymgmt:upd"},
+	{"DELETE", "/api/keymgmt/delete/{kid}", 409, 409, 401, 401, 418, 403, 406, 403, 409, "keymgmt:del"},
+	{"POST", "/api/crypto/hmac/hash", 409, 409, 401, 401, 418, 403, 400, 403, 409, scopeWalkUse},
+	{"POST", "/api/crypto/hmac/verify", 409, 409, 401, 401, 418, 403, 400, 403, 409, scopeWalkUse},
+	{"POST", "/api/crypto/exdsa/sign", 409, 409, 401, 401, 418, 403, 400, 403, 409, scopeWalkUse},
+	{"POST", "/api/crypto/exdsa/verify", 409, 409, 401, 401, 418, 403, 400, 403, 409, scopeWalkUse},
+	{"POST", "/api/crypto/cipher/encrypt", 409, 409, 401, 401, 418, 403, 400, 403, 409, scopeWalkUse},
+	{"POST", "/api/crypto/cipher/decrypt", 409, 409, 401, 401, 418, 403, 400, 403, 409, scopeWalkUse},
+	{"POST", "/api/crypto/cipher/wrap", 409, 409, 401, 401, 418, 403, 400, 403, 409, scopeWalkUse},
+	{"POST", "/api/crypto/cipher/unwrap", 409, 409, 401, 401, 418, 403, 400, 403, 409, scopeWalkUse},
+	{"POST", "/api/crypto/ecdh", 409, 409, 401, 401, 418, 403, 400, 403, 409, scopeWalkUse},
+	{"POST", "/api/crypto/pqc/mlkem/encaps", 409, 409, 401, 401, 418, 403, 406, 403, 409, scopeWalkUse},
+	{"POST", "/api/crypto/pqc/mlkem/decaps", 409, 409, 401, 401, 418, 403, 400, 403, 409, scopeWalkUse},
+	{"POST", "/api/crypto/pqc/mldsa/sign", 409, 409, 401, 401, 418, 403, 400, 403, 409, scopeWalkUse},
+	{"POST", "/api/crypto/pqc/mldsa/verify", 409, 409, 401, 401, 418, 403, 400, 403, 409, scopeWalkUse},
+	{"GET", "/api/system/shutdown", 401, 401, 401, 401, 401, 403, 200, 200, 200, "system:shutdown"},
+	{"GET", "/api/system/reboot", 200, 200, 401, 401, 401, 403, 200, 200, 200, "system:shutdown"},
 }
 
 const (
@@ -148,6 +149,22 @@ func TestEveryRouteInEveryState(t *testing.T) {
 				}
 				p.expect(row.method, row.path, p.token(role, row.scope), want)
 			}
+		}
+	})
+	t.Run("in a fail state", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "data")
+		k := newKeeper(t, opts(hemtest.Options{DataDir: dir}))
+		for _, row := range walk { // nobody logs in any more then
+			k.as(api.RoleUser, row.scope)
+		}
+		victim := k.create(api.AES128)
+		v := openVault(t, dir)
+		damaged := v.row(victim)
+		damaged.Sealed[0] ^= 1
+		v.replace([]string{victim}, damaged)
+		k.want("a damaged key", k.do(request{method: "GET", path: "/api/keymgmt/list", token: k.as(api.RoleUser, api.ScopeKeyList)}), 409)
+		for _, row := range walk {
+			k.expect(row.method, row.path, k.as(api.RoleUser, row.scope), row.failed)
 		}
 	})
 }
