@@ -7,8 +7,8 @@ import (
 	"softhem/api"
 )
 
-// The algorithms of [Client.Encrypt]. ECB shows which blocks are equal, and CBC does
-// not notice changes: take GCM unless something else dictates the format.
+// The algorithms of [Client.Encrypt]. ECB shows which blocks are equal, and CBC does not
+// notice changes: take GCM unless something else dictates the format.
 const (
 	AES128ECB = "AES128-ECB"
 	AES192ECB = "AES192-ECB"
@@ -24,13 +24,13 @@ const (
 // CipherOptions vary encryption. What is given for encrypting must be given for
 // decrypting, too.
 type CipherOptions struct {
-	// AAD is authenticated and not encrypted: GCM only, at most 1024 bytes, on a
-	// device 16.
+	// AAD is authenticated and not encrypted: GCM only, at most 1024 bytes, on a device
+	// 16.
 	AAD []byte
 
-	// Peer, if given, makes the AES key from the ECDH secret of the key and
-	// Peer: HKDF-SHA256 (RFC 5869) without salt, info being "encedo-aes" and
-	// Context. The key is then one on a curve, and not an AES key.
+	// Peer, if given, makes the AES key from the ECDH secret of the key and Peer:
+	// HKDF-SHA256 (RFC 5869) without salt, info being "encedo-aes" and Context. The key
+	// is then one on a curve, and not an AES key.
 	Peer Peer
 
 	// Context separates the keys made with one Peer, at most 64 bytes.
@@ -83,15 +83,15 @@ func checkKDFContext(op string, context []byte, peer Peer) error {
 	return nil
 }
 
-// Encrypt encrypts plaintext, 1 to 2048 bytes, with AES: POST
-// /api/crypto/cipher/encrypt, scope keymgmt:use:<kid>. alg is [AES256GCM] or one of its
-// like; the key may be longer than it says (its first bytes are used), not shorter.
-// ECB takes whole blocks of 16 bytes only. The module draws the IV, 16 random bytes also
-// for GCM (SP 800-38D allows it; most others use 12). nil options are for an AES
-// key without additional data.
+// Encrypt encrypts plaintext, 1 to 2048 bytes, with AES: POST /api/crypto/cipher/encrypt,
+// scope keymgmt:use:<kid>. alg is [AES256GCM] or one of its like; the key may be longer
+// than it says (its first bytes are used), not shorter. ECB takes whole blocks of 16
+// bytes only. The module draws the IV, 16 random bytes also for GCM (SP 800-38D allows
+// it; most others use 12). nil options are for an AES key without additional data.
 //
-// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown alg or a broken block, 403
-// for the administrator, 406 when there is no such key or peer, or it does not fit.
+// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown alg or a broken
+// block, 403 for the administrator, 406 when there is no such key or peer, or it does not
+// fit.
 func (c *Client) Encrypt(ctx context.Context, kid KID, alg string, plaintext []byte, o *CipherOptions) (*Ciphertext, error) {
 	const op, path = "encrypt", "/api/crypto/cipher/encrypt"
 	body, err := cipherRequest(op, kid, alg, plaintext, api.MaxMessageBytes, o)
@@ -120,13 +120,13 @@ func (c *Client) Encrypt(ctx context.Context, kid KID, alg string, plaintext []b
 }
 
 // Decrypt decrypts what [Client.Encrypt] gave for the same arguments: POST
-// /api/crypto/cipher/decrypt, scope keymgmt:use:<kid>. Only with GCM does
-// success mean that the data is what was encrypted. Ciphertexts made elsewhere must have
-// an IV of 16 bytes, too.
+// /api/crypto/cipher/decrypt, scope keymgmt:use:<kid>. Only with GCM does success mean
+// that the data is what was encrypted. Ciphertexts made elsewhere must have an IV of 16
+// bytes, too.
 //
-// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown alg, 403 for the administrator, 406
-// when there is no such key or peer, it does not fit, or the data was changed; which of
-// these is not told.
+// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown alg, 403 for the
+// administrator, 406 when there is no such key or peer, it does not fit, or the data was
+// changed; which of these is not told.
 func (c *Client) Decrypt(ctx context.Context, kid KID, alg string, ct *Ciphertext, o *CipherOptions) ([]byte, error) {
 	const op, path = "decrypt", "/api/crypto/cipher/decrypt"
 	body, err := cipherRequest(op, kid, alg, ct.Data, api.MaxDecryptBytes, o)
@@ -149,11 +149,11 @@ func (c *Client) Decrypt(ctx context.Context, kid KID, alg string, ct *Ciphertex
 	return answered(op, path, "plaintext", answer.Plaintext)
 }
 
-// WrapOptions vary key wrapping. What is given for wrapping must be given for
-// unwrapping, too.
+// WrapOptions vary key wrapping. What is given for wrapping must be given for unwrapping,
+// too.
 type WrapOptions struct {
-	// Alg is the cipher: [api.AES128], [api.AES192] or [api.AES256], the default. The key may be
-	// longer than it says.
+	// Alg is the cipher: [api.AES128], [api.AES192] or [api.AES256], the default. The key
+	// may be longer than it says.
 	Alg api.KeyType
 
 	// IV, 8 bytes, replaces the initial value A6A6A6A6A6A6A6A6.
@@ -189,12 +189,12 @@ func wrapRequest(op string, kid KID, msg []byte, least, most int, o *WrapOptions
 	return r, nil
 }
 
-// Wrap encrypts key, a multiple of 8 bytes from 16 to 2048, with AES key wrap (RFC
-// 3394): POST /api/crypto/cipher/wrap, scope keymgmt:use:<kid>. The result is 8
-// bytes longer. nil options are for an AES256 key.
+// Wrap encrypts key, a multiple of 8 bytes from 16 to 2048, with AES key wrap (RFC 3394):
+// POST /api/crypto/cipher/wrap, scope keymgmt:use:<kid>. The result is 8 bytes longer.
+// nil options are for an AES256 key.
 //
-// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown Alg, 403 for the administrator, 406 when there is no
-// such key or peer, or it does not fit.
+// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown Alg, 403 for the
+// administrator, 406 when there is no such key or peer, or it does not fit.
 func (c *Client) Wrap(ctx context.Context, kid KID, key []byte, o *WrapOptions) ([]byte, error) {
 	const op, path = "wrap a key", "/api/crypto/cipher/wrap"
 	body, err := wrapRequest(op, kid, key, 2*semiblock, api.MaxMessageBytes, o)
@@ -211,9 +211,9 @@ func (c *Client) Wrap(ctx context.Context, kid KID, key []byte, o *WrapOptions) 
 // Unwrap decrypts what [Client.Wrap] gave for the same arguments: POST
 // /api/crypto/cipher/unwrap, scope keymgmt:use:<kid>. wrapped has 24 to 2056 bytes.
 //
-// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown Alg, 403 for the administrator, 406 when there is no
-// such key or peer, it does not fit, or the data was changed; which of these is not
-// told.
+// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown Alg, 403 for the
+// administrator, 406 when there is no such key or peer, it does not fit, or the data was
+// changed; which of these is not told.
 func (c *Client) Unwrap(ctx context.Context, kid KID, wrapped []byte, o *WrapOptions) ([]byte, error) {
 	const op, path = "unwrap a key", "/api/crypto/cipher/unwrap"
 	body, err := wrapRequest(op, kid, wrapped, 3*semiblock, api.MaxUnwrapBytes, o)

@@ -9,20 +9,19 @@ import (
 	"softhem/api"
 )
 
-// A Peer is the other side of an ECDH: a key stored in the module, or a raw
-// public key. The zero Peer is none.
+// A Peer is the other side of an ECDH: a key stored in the module, or a raw public key.
+// The zero Peer is none.
 type Peer struct {
 	kid    KID
 	stored bool
 	public []byte
 }
 
-// PeerKey is a key in the module, imported or its own. Its curve must be that
-// of the key it meets; no scope is needed for it.
+// PeerKey is a key in the module, imported or its own. Its curve must be that of the key
+// it meets; no scope is needed for it.
 func PeerKey(kid KID) Peer { return Peer{kid: kid, stored: true} }
 
-// PeerPublic is a public key in its raw form, see [RawPublic]. An empty one is no
-// peer.
+// PeerPublic is a public key in its raw form, see [RawPublic]. An empty one is no peer.
 func PeerPublic(raw []byte) Peer { return Peer{public: raw} }
 
 func (p Peer) none() bool { return !p.stored && len(p.public) == 0 }
@@ -82,12 +81,12 @@ func checkSize(op, what string, data []byte, most int) error {
 
 // MACOptions vary a MAC.
 type MACOptions struct {
-	// Peer, if given, makes the HMAC key the raw ECDH secret of the key and
-	// Peer. The key is then one on a curve, and not an HMAC key.
+	// Peer, if given, makes the HMAC key the raw ECDH secret of the key and Peer. The key
+	// is then one on a curve, and not an HMAC key.
 	Peer Peer
 
-	// Hash is the hash of a MAC with a Peer, [api.SHA2x256] to [api.SHA3x512].
-	// A stored HMAC key has its own, whatever is said here.
+	// Hash is the hash of a MAC with a Peer, [api.SHA2x256] to [api.SHA3x512]. A stored
+	// HMAC key has its own, whatever is said here.
 	Hash api.KeyType
 }
 
@@ -103,12 +102,11 @@ func macRequest(op string, kid KID, msg []byte, o *MACOptions) (api.HMACRequest,
 	}, checkSize(op, "message", msg, api.MaxMessageBytes)
 }
 
-// HMAC authenticates msg, 1 to 2048 bytes (FIPS 198-1): POST
-// /api/crypto/hmac/hash, scope keymgmt:use:<kid>. The MAC has the length of the
-// hash. nil options are for an HMAC key.
+// HMAC authenticates msg, 1 to 2048 bytes (FIPS 198-1): POST /api/crypto/hmac/hash, scope
+// keymgmt:use:<kid>. The MAC has the length of the hash. nil options are for an HMAC key.
 //
-// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown hash, 403 for the administrator, 406 when there is no
-// such key or peer, or it is of another type.
+// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown hash, 403 for the
+// administrator, 406 when there is no such key or peer, or it is of another type.
 func (c *Client) HMAC(ctx context.Context, kid KID, msg []byte, o *MACOptions) ([]byte, error) {
 	const op, path = "compute a MAC", "/api/crypto/hmac/hash"
 	body, err := macRequest(op, kid, msg, o)
@@ -122,12 +120,11 @@ func (c *Client) HMAC(ctx context.Context, kid KID, msg []byte, o *MACOptions) (
 	return answered(op, path, "mac", answer.MAC)
 }
 
-// VerifyHMAC returns nil if mac is what [Client.HMAC] gives for the same
-// arguments, at full length: POST /api/crypto/hmac/verify, scope
-// keymgmt:use:<kid>.
+// VerifyHMAC returns nil if mac is what [Client.HMAC] gives for the same arguments, at
+// full length: POST /api/crypto/hmac/verify, scope keymgmt:use:<kid>.
 //
-// Errors: those of [Client.Login]; [ErrArgument], [ErrVerification], 400 for an unknown hash, 403
-// for the administrator.
+// Errors: those of [Client.Login]; [ErrArgument], [ErrVerification], 400 for an unknown
+// hash, 403 for the administrator.
 func (c *Client) VerifyHMAC(ctx context.Context, kid KID, msg, mac []byte, o *MACOptions) error {
 	const op, path = "verify a MAC", "/api/crypto/hmac/verify"
 	body, err := macRequest(op, kid, msg, o)
@@ -142,15 +139,16 @@ func (c *Client) VerifyHMAC(ctx context.Context, kid KID, msg, mac []byte, o *MA
 }
 
 // ECDH computes the shared secret of kid and peer: POST /api/crypto/ecdh, scope
-// keymgmt:use:<kid>. On a NIST curve and secp256k1 it is the x coordinate (SEC 1, 32,
-// 48, 66 or 32 bytes), on the others what RFC 7748 says (32 and 56 bytes). With a
-// hash, [api.SHA2x256] to [api.SHA3x512], it is the digest of that instead.
-// Firmware 1.2.2 cuts a raw secret to 32 bytes.
+// keymgmt:use:<kid>. On a NIST curve and secp256k1 it is the x coordinate (SEC 1, 32, 48,
+// 66 or 32 bytes), on the others what RFC 7748 says (32 and 56 bytes). With a hash,
+// [api.SHA2x256] to [api.SHA3x512], it is the digest of that instead. Firmware 1.2.2 cuts
+// a raw secret to 32 bytes.
 //
 // A raw secret is not uniformly random; derive keys from it.
 //
-// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown hash, 403 for the administrator,
-// 406 when there is no such key or peer, or they are not for ECDH on one curve.
+// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown hash, 403 for the
+// administrator, 406 when there is no such key or peer, or they are not for ECDH on one
+// curve.
 func (c *Client) ECDH(ctx context.Context, kid KID, peer Peer, hash api.KeyType) ([]byte, error) {
 	const op, path = "compute a shared secret", "/api/crypto/ecdh"
 	if peer.none() {
@@ -170,13 +168,13 @@ const (
 )
 
 // Encapsulate makes a shared secret for the holder of an ML-KEM key (FIPS 203), and the
-// ciphertext that brings it there: POST /api/crypto/pqc/mlkem/encaps,
-// scope keymgmt:use:<kid>. The secret has 32 bytes, the ciphertext 768, 1088 or
-// 1568. A device encapsulates for its own keys only; SoftHEM for imported ones
-// too. With the public key at hand no module is needed, see [ParsePublic].
+// ciphertext that brings it there: POST /api/crypto/pqc/mlkem/encaps, scope
+// keymgmt:use:<kid>. The secret has 32 bytes, the ciphertext 768, 1088 or 1568. A device
+// encapsulates for its own keys only; SoftHEM for imported ones too. With the public key
+// at hand no module is needed, see [ParsePublic].
 //
-// Errors: those of [Client.Login]; 403 for the administrator, 406 when there is no such key, or it
-// is of another type.
+// Errors: those of [Client.Login]; 403 for the administrator, 406 when there is no such
+// key, or it is of another type.
 func (c *Client) Encapsulate(ctx context.Context, kid KID) (sharedKey, ciphertext []byte, err error) {
 	const op, path = "encapsulate", "/api/crypto/pqc/mlkem/encaps"
 	var answer api.EncapsAnswer
@@ -192,13 +190,13 @@ func (c *Client) Encapsulate(ctx context.Context, kid KID) (sharedKey, ciphertex
 	return sharedKey, ciphertext, nil
 }
 
-// Decapsulate recovers the 32-byte secret that ciphertext brings (FIPS 203):
-// POST /api/crypto/pqc/mlkem/decaps, scope keymgmt:use:<kid>. A ciphertext that
-// was tampered with, or is for another key, is no error: it gives a secret that the
-// sender does not have.
+// Decapsulate recovers the 32-byte secret that ciphertext brings (FIPS 203): POST
+// /api/crypto/pqc/mlkem/decaps, scope keymgmt:use:<kid>. A ciphertext that was tampered
+// with, or is for another key, is no error: it gives a secret that the sender does not
+// have.
 //
-// Errors: those of [Client.Login]; [ErrArgument], 403 for the administrator, 406 when there is no
-// such key, or the ciphertext's length is not that of its type.
+// Errors: those of [Client.Login]; [ErrArgument], 403 for the administrator, 406 when
+// there is no such key, or the ciphertext's length is not that of its type.
 func (c *Client) Decapsulate(ctx context.Context, kid KID, ciphertext []byte) (sharedKey []byte, err error) {
 	const op, path = "decapsulate", "/api/crypto/pqc/mlkem/decaps"
 	if err := checkSize(op, "ciphertext", ciphertext, maxEncapsulated); err != nil {

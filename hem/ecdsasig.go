@@ -26,8 +26,9 @@ func badSignature(t api.KeyType) error {
 }
 
 // ECDSAToRaw turns an ECDSA signature from DER, as [Client.Sign] gives it (RFC 3279
-// section 2.2.3), into r ‖ s, as JOSE, COSE and many chips have it (RFC 7518 section 3.4):
-// both big-endian and of 32, 48, 66 or 32 bytes. t is the type of the key, and need not fit the hash.
+// section 2.2.3), into r ‖ s, as JOSE, COSE and many chips have it (RFC 7518 section
+// 3.4): both big-endian and of 32, 48, 66 or 32 bytes. t is the type of the key, and need
+// not fit the hash.
 //
 // Other data is [ErrArgument].
 func ECDSAToRaw(t api.KeyType, der []byte) ([]byte, error) {
@@ -36,7 +37,8 @@ func ECDSAToRaw(t api.KeyType, der []byte) ([]byte, error) {
 	if _, err := asn1.Unmarshal(der, &sig); err != nil || !isScalar(sig.R, size) || !isScalar(sig.S, size) {
 		return nil, badSignature(t)
 	}
-	// Unmarshal takes more at the end of a SEQUENCE; two texts of one signature would be one here.
+	// Unmarshal takes more at the end of a SEQUENCE; two texts of one signature would be
+	// one here.
 	if canonical, err := asn1.Marshal(sig); err != nil || !bytes.Equal(canonical, der) {
 		return nil, badSignature(t)
 	}

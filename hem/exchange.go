@@ -14,8 +14,8 @@ import (
 // An ECDHKey is a private key in a module that stands for an [ecdh.KeyExchanger]: an
 // X25519 key, or one on a NIST curve. [crypto/hpke] takes it, for instance.
 //
-// Every exchange is one call to the module, with the context the ECDHKey was
-// made with. It may be used by many goroutines at once.
+// Every exchange is one call to the module, with the context the ECDHKey was made with.
+// It may be used by many goroutines at once.
 type ECDHKey struct {
 	c      *Client
 	ctx    context.Context // the interface has none
@@ -28,9 +28,9 @@ var _ ecdh.KeyExchanger = (*ECDHKey)(nil)
 // ECDHKey reads the public key of kid and makes an ECDHKey of it, with a token for
 // keymgmt:use:<kid>. ctx is kept: it is also that of all exchanges.
 //
-// Errors: those of [Client.GetKey]; [ErrKeyType] when it is not on a curve of package ecdh; for
-// Curve448 and secp256k1 there is [Client.ECDH]. That a key on a NIST curve is for
-// signatures only shows as a 406 later.
+// Errors: those of [Client.GetKey]; [ErrKeyType] when it is not on a curve of package
+// ecdh; for Curve448 and secp256k1 there is [Client.ECDH]. That a key on a NIST curve is
+// for signatures only shows as a 406 later.
 func (c *Client) ECDHKey(ctx context.Context, kid KID) (*ECDHKey, error) {
 	const op = "make a key exchanger"
 	key, err := c.getKey(ctx, kid, kid.scopeUse())
@@ -95,8 +95,8 @@ func (k *ECDHKey) ECDH(remote *ecdh.PublicKey) ([]byte, error) {
 	return secret, nil
 }
 
-// A Decapsulator is an ML-KEM-768 or ML-KEM-1024 private key in a module that stands for a
-// [crypto.Decapsulator]. [crypto/hpke] takes it, for instance.
+// A Decapsulator is an ML-KEM-768 or ML-KEM-1024 private key in a module that stands for
+// a [crypto.Decapsulator]. [crypto/hpke] takes it, for instance.
 //
 // Every decapsulation is one call to the module, with the context the Decapsulator was
 // made with; encapsulation needs none. It may be used by many goroutines at once.
@@ -110,12 +110,12 @@ type Decapsulator struct {
 
 var _ crypto.Decapsulator = (*Decapsulator)(nil)
 
-// Decapsulator reads the public key of kid and makes a Decapsulator of it, with a token for
-// keymgmt:use:<kid>. ctx is kept: it is also that of all decapsulations.
+// Decapsulator reads the public key of kid and makes a Decapsulator of it, with a token
+// for keymgmt:use:<kid>. ctx is kept: it is also that of all decapsulations.
 //
-// Errors: those of [Client.GetKey]; [ErrKeyType] for other types. ML-KEM-512 is one of them, because
-// the standard library cannot encapsulate for it; there are [Client.Encapsulate] and
-// [Client.Decapsulate].
+// Errors: those of [Client.GetKey]; [ErrKeyType] for other types. ML-KEM-512 is one of
+// them, because the standard library cannot encapsulate for it; there are
+// [Client.Encapsulate] and [Client.Decapsulate].
 func (c *Client) Decapsulator(ctx context.Context, kid KID) (*Decapsulator, error) {
 	const op = "make a decapsulator"
 	key, err := c.getKey(ctx, kid, kid.scopeUse())

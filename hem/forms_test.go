@@ -21,16 +21,16 @@ import (
 	"softhem/api"
 )
 
-// Public keys made without this package, and the standard library's idea of them,
-// if it has one.
+// Public keys made without this package, and the standard library's idea of them, if it
+// has one.
 type sample struct {
 	t   api.KeyType
 	raw []byte
 	std crypto.PublicKey
 }
 
-// samples has a key of each asymmetric type. Those of the curves that Go does not know, and of
-// ML-DSA, are random bytes of the right length: their forms do not look into them.
+// samples has a key of each asymmetric type. Those of the curves that Go does not know,
+// and of ML-DSA, are random bytes of the right length: their forms do not look into them.
 func samples(t testing.TB) []sample {
 	t.Helper()
 	var all []sample
@@ -239,7 +239,8 @@ func TestFormsRefuseWhatIsNoKey(t *testing.T) {
 			if scalarSize(s.t) == 0 {
 				continue
 			}
-			// Some x below 16 is on no curve, none is as large as its field, and 4 marks another form.
+			// Some x below 16 is on no curve, none is as large as its field, and 4 marks
+			// another form.
 			refused := 0
 			for x := range byte(16) {
 				raw := make([]byte, len(s.raw))

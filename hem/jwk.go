@@ -9,8 +9,8 @@ import (
 	"softhem/api"
 )
 
-// jwkName is the kty of a key type, and its crv, or its alg for AKP; empty for types that JOSE has
-// no settled name for.
+// jwkName is the kty of a key type, and its crv, or its alg for AKP; empty for types that
+// JOSE has no settled name for.
 func jwkName(t api.KeyType) (kty, name string) {
 	switch t {
 	case api.SECP256R1:
@@ -46,9 +46,10 @@ func jwkName(t api.KeyType) (kty, name string) {
 //	{"kty":"OKP","crv":"Ed25519","x":"…","kid":"…"}
 //	{"kty":"AKP","alg":"ML-DSA-65","pub":"…","kid":"…"}
 //
-// The NIST curves follow RFC 7518, section 6.2, secp256k1 RFC 8812, the four of Curve25519 to Ed448
-// RFC 8037, and ML-DSA RFC 9964, where alg is what names the parameters. Otherwise alg is left
-// out, as are use and key_ops: a key's type does not tell them.
+// The NIST curves follow RFC 7518, section 6.2, secp256k1 RFC 8812, the four of
+// Curve25519 to Ed448 RFC 8037, and ML-DSA RFC 9964, where alg is what names the
+// parameters. Otherwise alg is left out, as are use and key_ops: a key's type does not
+// tell them.
 //
 // ML-KEM keys, which have no settled form in JOSE, are [ErrArgument]; so is what is no
 // key of the type.

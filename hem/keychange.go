@@ -16,13 +16,12 @@ type KeySpec struct {
 	// Type is one of [api.KeyTypes].
 	Type api.KeyType
 
-	// Mode says what a key on a NIST curve or secp256k1 is for:
-	// [api.ModeECDH] (also when empty), [api.ModeExDSA] or [api.ModeBoth]. Other types
-	// take no heed of it.
+	// Mode says what a key on a NIST curve or secp256k1 is for: [api.ModeECDH] (also when
+	// empty), [api.ModeExDSA] or [api.ModeBoth]. Other types take no heed of it.
 	Mode string
 
-	// Descr is any data, at most [api.MaxDescrBytes], by which keys can be
-	// searched for. It may not begin with [api.PairingPrefix] (406).
+	// Descr is any data, at most [api.MaxDescrBytes], by which keys can be searched for.
+	// It may not begin with [api.PairingPrefix] (406).
 	Descr []byte
 }
 
@@ -46,11 +45,10 @@ func checkAttributes(op, label string, descr []byte) error {
 	return nil
 }
 
-// CreateKey has the module make a key: POST /api/keymgmt/create, scope
-// keymgmt:gen.
+// CreateKey has the module make a key: POST /api/keymgmt/create, scope keymgmt:gen.
 //
-// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown type or mode, 403 for the
-// administrator, 406 when the module is full.
+// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown type or mode, 403
+// for the administrator, 406 when the module is full.
 func (c *Client) CreateKey(ctx context.Context, spec KeySpec) (KID, error) {
 	const op = "create a key"
 	if err := spec.check(op); err != nil {
@@ -61,12 +59,12 @@ func (c *Client) CreateKey(ctx context.Context, spec KeySpec) (KID, error) {
 	})
 }
 
-// ImportKey stores someone's public key, in its raw form (see [RawPublic]):
-// POST /api/keymgmt/import, scope keymgmt:imp. All asymmetric types can be
-// imported, private keys never. The kid is the beginning of SHA-1(public).
+// ImportKey stores someone's public key, in its raw form (see [RawPublic]): POST
+// /api/keymgmt/import, scope keymgmt:imp. All asymmetric types can be imported, private
+// keys never. The kid is the beginning of SHA-1(public).
 //
-// Errors: those of [Client.Login]; [ErrArgument], 403 for the administrator, 406 when public
-// is no key of the type, is stored already, or the module is full.
+// Errors: those of [Client.Login]; [ErrArgument], 403 for the administrator, 406 when
+// public is no key of the type, is stored already, or the module is full.
 func (c *Client) ImportKey(ctx context.Context, spec KeySpec, public []byte) (KID, error) {
 	const op = "import a key"
 	if err := spec.check(op); err != nil {
@@ -80,19 +78,18 @@ func (c *Client) ImportKey(ctx context.Context, spec KeySpec, public []byte) (KI
 	})
 }
 
-// DeriveKey makes a key from the ECDH secret of kid and peer, by HKDF-SHA256
-// (RFC 5869): POST /api/keymgmt/derive, scope keymgmt:derive or keymgmt:gen, whichever
-// a token is at hand for, else the first. The other side, with the two
-// halves exchanged, gets the same key. The secret must be at least as long as the
-// new key, so X25519 gives keys of 32 bytes and less; post-quantum keys cannot be
-// derived.
+// DeriveKey makes a key from the ECDH secret of kid and peer, by HKDF-SHA256 (RFC 5869):
+// POST /api/keymgmt/derive, scope keymgmt:derive or keymgmt:gen, whichever a token is at
+// hand for, else the first. The other side, with the two halves exchanged, gets the same
+// key. The secret must be at least as long as the new key, so X25519 gives keys of 32
+// bytes and less; post-quantum keys cannot be derived.
 //
-// Keys derived by modules of different makers agree only where these do the same with
-// the output of HKDF, which firmware does not document.
+// Keys derived by modules of different makers agree only where these do the same with the
+// output of HKDF, which firmware does not document.
 //
-// Errors: those of [Client.Login]; [ErrArgument], 400 for a type that cannot be
-// derived, 403 for the administrator, 406 when a key is unknown or of another curve, the
-// secret too short, or the new key is there already.
+// Errors: those of [Client.Login]; [ErrArgument], 400 for a type that cannot be derived,
+// 403 for the administrator, 406 when a key is unknown or of another curve, the secret
+// too short, or the new key is there already.
 func (c *Client) DeriveKey(ctx context.Context, kid KID, peer Peer, spec KeySpec) (KID, error) {
 	const op = "derive a key"
 	if err := spec.check(op); err != nil {
@@ -119,12 +116,11 @@ func (c *Client) newKey(ctx context.Context, op, path, scope string, body any) (
 	return kid, nil
 }
 
-// UpdateKey replaces a key's label and description: POST /api/keymgmt/update,
-// scope keymgmt:upd. Both are replaced: an empty descr removes the one there
-// was.
+// UpdateKey replaces a key's label and description: POST /api/keymgmt/update, scope
+// keymgmt:upd. Both are replaced: an empty descr removes the one there was.
 //
-// Errors: those of [Client.Login]; [ErrArgument], 403 for the administrator, 406 when there is no
-// such key, or it is a paired authenticator whose description would change.
+// Errors: those of [Client.Login]; [ErrArgument], 403 for the administrator, 406 when
+// there is no such key, or it is a paired authenticator whose description would change.
 func (c *Client) UpdateKey(ctx context.Context, kid KID, label string, descr []byte) error {
 	const op = "update a key"
 	if err := checkAttributes(op, label, descr); err != nil {
@@ -135,11 +131,11 @@ func (c *Client) UpdateKey(ctx context.Context, kid KID, label string, descr []b
 	}, nil)
 }
 
-// DeleteKey destroys a key: DELETE /api/keymgmt/delete/{kid}, scope
-// keymgmt:del. It cannot be undone, and what was encrypted with the key is lost.
+// DeleteKey destroys a key: DELETE /api/keymgmt/delete/{kid}, scope keymgmt:del. It
+// cannot be undone, and what was encrypted with the key is lost.
 //
-// Errors: those of [Client.Login]; 403 for the administrator, 406 when there is no such key,
-// or the module needs it.
+// Errors: those of [Client.Login]; 403 for the administrator, 406 when there is no such
+// key, or the module needs it.
 func (c *Client) DeleteKey(ctx context.Context, kid KID) error {
 	r := call{op: "delete a key", method: http.MethodDelete, path: "/api/keymgmt/delete/" + kid.String()}
 	resp, err := c.authorised(ctx, r, api.ScopeKeyDelete)

@@ -33,9 +33,9 @@ type KeyPage struct {
 func (p *KeyPage) Last() bool { return len(p.Keys) == 0 || p.Offset+len(p.Keys) >= p.Total }
 
 // ListKeys lists at most count keys after skipping offset: GET
-// /api/keymgmt/list/{offset}/{count}, scope keymgmt:list. A module gives at
-// most [api.MaxPageKeys] at a time, which is also what a count of 0 asks for.
-// [Client.AllKeys] lists all.
+// /api/keymgmt/list/{offset}/{count}, scope keymgmt:list. A module gives at most
+// [api.MaxPageKeys] at a time, which is also what a count of 0 asks for. [Client.AllKeys]
+// lists all.
 //
 // Errors: those of [Client.Login]; [ErrArgument], 403 for the administrator.
 func (c *Client) ListKeys(ctx context.Context, offset, count int) (*KeyPage, error) {
@@ -57,10 +57,10 @@ func (c *Client) ListKeys(ctx context.Context, offset, count int) (*KeyPage, err
 	return readPage(op, "GET "+path, &list)
 }
 
-// AllKeys iterates over all keys in order of creation, asking for pages as it
-// goes. Keys may be created and deleted meanwhile: every key that is there from
-// beginning to end comes exactly once, others at most once. An error ends it
-// and comes with a zero KeyInfo.
+// AllKeys iterates over all keys in order of creation, asking for pages as it goes. Keys
+// may be created and deleted meanwhile: every key that is there from beginning to end
+// comes exactly once, others at most once. An error ends it and comes with a zero
+// KeyInfo.
 //
 // Errors: those of [Client.ListKeys].
 func (c *Client) AllKeys(ctx context.Context) iter.Seq2[KeyInfo, error] {
@@ -100,14 +100,14 @@ const (
 )
 
 // SearchKeys lists keys by their description: POST /api/keymgmt/search, scope
-// keymgmt:search, keymgmt:list or auth:ext:pair, whichever a token is at hand
-// for, else the first. Finding none is no error.
+// keymgmt:search, keymgmt:list or auth:ext:pair, whichever a token is at hand for, else
+// the first. Finding none is no error.
 //
-// A Client without a credential asks without a token, which the module answers
-// under the conditions of [Client.SearchKeysOpen].
+// A Client without a credential asks without a token, which the module answers under the
+// conditions of [Client.SearchKeysOpen].
 //
-// Errors: those of [Client.Login]; [ErrArgument], 403 for the administrator, 410 while the module
-// is not ready to search.
+// Errors: those of [Client.Login]; [ErrArgument], 403 for the administrator, 410 while
+// the module is not ready to search.
 func (c *Client) SearchKeys(ctx context.Context, s KeySearch) (*KeyPage, error) {
 	body, err := s.request(opSearch)
 	if err != nil {
@@ -121,13 +121,12 @@ func (c *Client) SearchKeys(ctx context.Context, s KeySearch) (*KeyPage, error) 
 	return readPage(opSearch, "POST "+pathSearch, &list)
 }
 
-// SearchKeysOpen is [Client.SearchKeys] without a token, whatever the Client
-// has. A module whose setting allow_keysearch is on answers it when Start is
-// set and Descr has at least [api.MinOpenSearch] bytes; shorter ones are
-// [ErrArgument].
+// SearchKeysOpen is [Client.SearchKeys] without a token, whatever the Client has. A
+// module whose setting allow_keysearch is on answers it when Start is set and Descr has
+// at least [api.MinOpenSearch] bytes; shorter ones are [ErrArgument].
 //
-// Errors: [ErrArgument], 401 when the setting is off, 409 when the module is not personalised or
-// has failed, 410 as for [Client.SearchKeys].
+// Errors: [ErrArgument], 401 when the setting is off, 409 when the module is not
+// personalised or has failed, 410 as for [Client.SearchKeys].
 func (c *Client) SearchKeysOpen(ctx context.Context, s KeySearch) (*KeyPage, error) {
 	body, err := s.request(opSearch)
 	if err != nil {
@@ -143,8 +142,8 @@ func (c *Client) SearchKeysOpen(ctx context.Context, s KeySearch) (*KeyPage, err
 	return readPage(opSearch, "POST "+pathSearch, &list)
 }
 
-// AllMatches iterates over all keys that s finds, like [Client.AllKeys], after
-// skipping s.Offset of them. s.Limit does not count.
+// AllMatches iterates over all keys that s finds, like [Client.AllKeys], after skipping
+// s.Offset of them. s.Limit does not count.
 //
 // Errors: those of [Client.SearchKeys].
 func (c *Client) AllMatches(ctx context.Context, s KeySearch) iter.Seq2[KeyInfo, error] {
@@ -159,8 +158,8 @@ func (c *Client) AllMatches(ctx context.Context, s KeySearch) iter.Seq2[KeyInfo,
 	})
 }
 
-// readPage decodes a page. A module writes 32-bit times and counts its keys in
-// millions; what is far beyond is no module's.
+// readPage decodes a page. A module writes 32-bit times and counts its keys in millions;
+// what is far beyond is no module's.
 func readPage(op, path string, list *api.KeyList) (*KeyPage, error) {
 	const most = 1 << 30
 	if min(list.Offset, list.Total, list.Deleted) < 0 || max(list.Offset, list.Total) > most || list.Deleted > 1<<31-1 {
@@ -194,8 +193,7 @@ func orNil(b []byte) []byte {
 	return b
 }
 
-// A Key is what a module tells of one key. There is never private material
-// in it.
+// A Key is what a module tells of one key. There is never private material in it.
 type Key struct {
 	KID     KID
 	Type    api.KeyType
@@ -205,17 +203,18 @@ type Key struct {
 	Descr   []byte // nil when there is none; firmware 1.2.2 never tells it here
 }
 
-// GetKey reads one key: GET /api/keymgmt/get/{kid}, scope keymgmt:get,
-// keymgmt:gen or keymgmt:use:<kid>, whichever a token is at hand for, else the
-// first. A [Config.Token] with any of them does.
+// GetKey reads one key: GET /api/keymgmt/get/{kid}, scope keymgmt:get, keymgmt:gen or
+// keymgmt:use:<kid>, whichever a token is at hand for, else the first. A [Config.Token]
+// with any of them does.
 //
-// Errors: those of [Client.Login]; 403 for the administrator, 406 when there is no such key.
+// Errors: those of [Client.Login]; 403 for the administrator, 406 when there is no such
+// key.
 func (c *Client) GetKey(ctx context.Context, kid KID) (*Key, error) {
 	return c.getKey(ctx, kid, c.heldScope(ctx, api.ScopeKeyGet, kid.scopeUse(), api.ScopeKeyGen))
 }
 
-// getKey is GetKey with a given scope. Who is going to use the key
-// reads it with the scope of using it, and logs in once instead of twice.
+// getKey is GetKey with a given scope. Who is going to use the key reads it with the
+// scope of using it, and logs in once instead of twice.
 func (c *Client) getKey(ctx context.Context, kid KID, scope string) (*Key, error) {
 	const op = "read a key"
 	path := "/api/keymgmt/get/" + kid.String()
@@ -240,17 +239,17 @@ func (c *Client) getKey(ctx context.Context, kid KID, scope string) (*Key, error
 	return k, nil
 }
 
-// allPages iterates over a list that may change meanwhile. Pages are asked for by
-// offset and new keys come at the end, so only a deletion moves a key, to a lower offset:
-// it may then lie where pages have been read already, and would be missed.
+// allPages iterates over a list that may change meanwhile. Pages are asked for by offset
+// and new keys come at the end, so only a deletion moves a key, to a lower offset: it may
+// then lie where pages have been read already, and would be missed.
 //
-// So every page overlaps the one before it by a key. What was seen is always a
-// beginning of the list, as far as it still exists; a page that begins with a key seen before
-// therefore continues it without a gap. Any other may have lost keys before it, and
-// the page before is asked for again.
+// So every page overlaps the one before it by a key. What was seen is always a beginning
+// of the list, as far as it still exists; a page that begins with a key seen before
+// therefore continues it without a gap. Any other may have lost keys before it, and the
+// page before is asked for again.
 //
-// It ends for any module: so many pages in a row that bring nothing new are
-// more than going back to the beginning and forth again takes.
+// It ends for any module: so many pages in a row that bring nothing new are more than
+// going back to the beginning and forth again takes.
 func allPages(op string, page func(offset int) (*KeyPage, error)) iter.Seq2[KeyInfo, error] {
 	return func(yield func(KeyInfo, error) bool) {
 		const most = 1 << 24 // keys; no module holds as many

@@ -7,15 +7,14 @@ import (
 	"softhem/api"
 )
 
-// A KID names a key in a module: 16 bytes, written as 32 hex digits. The kid of
-// an imported key is the beginning of SHA-1 over its raw public key; others
-// look random. It is no secret.
+// A KID names a key in a module: 16 bytes, written as 32 hex digits. The kid of an
+// imported key is the beginning of SHA-1 over its raw public key; others look random. It
+// is no secret.
 //
 // KIDs compare with ==, and serve as map keys and as JSON strings.
 type KID [api.KIDBytes]byte
 
-// ParseKID reads exactly 32 hex digits of either case. Other text is
-// [ErrArgument].
+// ParseKID reads exactly 32 hex digits of either case. Other text is [ErrArgument].
 func ParseKID(s string) (KID, error) {
 	var k KID
 	return k, k.UnmarshalText([]byte(s))
@@ -24,12 +23,12 @@ func ParseKID(s string) (KID, error) {
 // String is the 32 hex digits in lower case.
 func (k KID) String() string { return hex.EncodeToString(k[:]) }
 
-// MarshalText implements [encoding.TextMarshaler] with the form of
-// [KID.String]. It never fails.
+// MarshalText implements [encoding.TextMarshaler] with the form of [KID.String]. It never
+// fails.
 func (k KID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, k[:]), nil }
 
-// UnmarshalText implements [encoding.TextUnmarshaler]; see [ParseKID]. It
-// leaves k alone when it fails.
+// UnmarshalText implements [encoding.TextUnmarshaler]; see [ParseKID]. It leaves k alone
+// when it fails.
 func (k *KID) UnmarshalText(text []byte) error {
 	var parsed KID
 	if len(text) != hex.EncodedLen(len(parsed)) {

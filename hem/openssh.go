@@ -26,18 +26,19 @@ func opensshName(t api.KeyType) (name, curve string) {
 	return "", ""
 }
 
-// MarshalOpenSSH writes a raw public key as the line that stands in authorized_keys and in
-// .pub files, without a line break at its end:
+// MarshalOpenSSH writes a raw public key as the line that stands in authorized_keys and
+// in .pub files, without a line break at its end:
 //
 //	name ‖ space ‖ base64 of the key's blob [‖ space ‖ comment]
 //
-// The blob of ED25519 (ssh-ed25519) is that of RFC 8709, section 4, that of SECP256R1, SECP384R1 and
-// SECP521R1 (ecdsa-sha2-nistp256 to nistp521) that of RFC 5656, section 3.1, with the uncompressed
-// point. There are no others. The line says nothing of a key's mode.
+// The blob of ED25519 (ssh-ed25519) is that of RFC 8709, section 4, that of SECP256R1,
+// SECP384R1 and SECP521R1 (ecdsa-sha2-nistp256 to nistp521) that of RFC 5656, section
+// 3.1, with the uncompressed point. There are no others. The line says nothing of a key's
+// mode.
 //
-// The comment may be empty. Control characters, a line break above all, would let it say more
-// than a comment, and are [ErrArgument] like text that is not UTF-8; so is what is no key of the type, or
-// of another type.
+// The comment may be empty. Control characters, a line break above all, would let it say
+// more than a comment, and are [ErrArgument] like text that is not UTF-8; so is what is
+// no key of the type, or of another type.
 func MarshalOpenSSH(t api.KeyType, raw []byte, comment string) (string, error) {
 	name, curve := opensshName(t)
 	if name == "" {

@@ -8,8 +8,8 @@ import (
 	"softhem/api"
 )
 
-// Points of the short Weierstrass curves are public: nothing here runs in
-// constant time, nor needs to.
+// Points of the short Weierstrass curves are public: nothing here runs in constant time,
+// nor needs to.
 //
 //	compressed    02|03 ‖ x       02 for an even y
 //	uncompressed  04 ‖ x ‖ y
@@ -22,8 +22,8 @@ func compress(point []byte) []byte {
 	return short
 }
 
-// uncompressed finds the y of a compressed point on the curve of t. Points not on
-// the curve are ErrArgument.
+// uncompressed finds the y of a compressed point on the curve of t. Points not on the
+// curve are ErrArgument.
 func uncompressed(t api.KeyType, raw []byte) ([]byte, error) {
 	if err := checkPublic(t, raw); err != nil {
 		return nil, err

@@ -13,9 +13,8 @@ import (
 	"softhem/api"
 )
 
-// A RawPublicKey is a public key that the standard library has no type for:
-// secp256k1, Curve448, Ed448, ML-KEM-512 and ML-DSA. Raw is its form on the wire, see
-// [RawPublic].
+// A RawPublicKey is a public key that the standard library has no type for: secp256k1,
+// Curve448, Ed448, ML-KEM-512 and ML-DSA. Raw is its form on the wire, see [RawPublic].
 type RawPublicKey struct {
 	Type api.KeyType
 	Raw  []byte
@@ -86,16 +85,16 @@ func ecCurve(t api.KeyType) elliptic.Curve {
 	return nil
 }
 
-// ParsePublic makes a key of the standard library from one in the protocol's raw
-// form, see [RawPublic]:
+// ParsePublic makes a key of the standard library from one in the protocol's raw form,
+// see [RawPublic]:
 //
 //   - SECP256R1, SECP384R1, SECP521R1: [*ecdsa.PublicKey], whatever the mode; its method
 //     ECDH gives the other kind
 //   - ED25519: [ed25519.PublicKey]
 //   - CURVE25519: [*ecdh.PublicKey]
 //   - MLKEM768, MLKEM1024: [*mlkem.EncapsulationKey768] and [*mlkem.EncapsulationKey1024]
-//   - the others: [RawPublicKey], of which the length is checked, and for SECP256K1 that the
-//     point is on the curve
+//   - the others: [RawPublicKey], of which the length is checked, and for SECP256K1 that
+//     the point is on the curve
 //
 // What is no key of the type is [ErrArgument].
 func ParsePublic(t api.KeyType, raw []byte) (crypto.PublicKey, error) {
@@ -132,17 +131,18 @@ func ParsePublic(t api.KeyType, raw []byte) (crypto.PublicKey, error) {
 	return key, nil
 }
 
-// RawPublic is the inverse of [ParsePublic]: the type of a key, and its form on
-// the wire, which is
+// RawPublic is the inverse of [ParsePublic]: the type of a key, and its form on the wire,
+// which is
 //
-//   - for a NIST curve and secp256k1 the compressed point (SEC 1, 2.3.3), 33, 49 or 67 bytes
+//   - for a NIST curve and secp256k1 the compressed point (SEC 1, 2.3.3), 33, 49 or 67
+//     bytes
 //   - for Curve25519 and Curve448 the u coordinate (RFC 7748), 32 and 56 bytes
 //   - for Ed25519 and Ed448 the encoded point (RFC 8032), 32 and 57 bytes
 //   - for ML-KEM the encapsulation key (FIPS 203), 800, 1184 or 1568 bytes
 //   - for ML-DSA the public key (FIPS 204), 1312, 1952 or 2592 bytes
 //
-// It also takes an [*ecdh.PublicKey] on a NIST curve. Keys that no module knows, such
-// as RSA keys, are [ErrArgument].
+// It also takes an [*ecdh.PublicKey] on a NIST curve. Keys that no module knows, such as
+// RSA keys, are [ErrArgument].
 func RawPublic(key crypto.PublicKey) (api.KeyType, []byte, error) {
 	switch k := key.(type) {
 	case *ecdsa.PublicKey:

@@ -67,11 +67,12 @@ func (a spkiAlgorithm) encode(key []byte) ([]byte, error) {
 	return asn1.Marshal(info)
 }
 
-// MarshalSPKI writes a raw public key as a SubjectPublicKeyInfo in DER, which is what stands in a
-// PEM block "PUBLIC KEY": RFC 5480 for the NIST curves and secp256k1, with the
-// uncompressed point, RFC 8410 for Curve25519 to Ed448, RFC 9881 for ML-DSA, and for
-// ML-KEM in the same way the identifiers that NIST assigned (2.16.840.1.101.3.4.4.1 to 3), without parameters.
-// All 14 asymmetric types are supported. It says nothing of a key's mode.
+// MarshalSPKI writes a raw public key as a SubjectPublicKeyInfo in DER, which is what
+// stands in a PEM block "PUBLIC KEY": RFC 5480 for the NIST curves and secp256k1, with
+// the uncompressed point, RFC 8410 for Curve25519 to Ed448, RFC 9881 for ML-DSA, and for
+// ML-KEM in the same way the identifiers that NIST assigned (2.16.840.1.101.3.4.4.1 to
+// 3), without parameters. All 14 asymmetric types are supported. It says nothing of a
+// key's mode.
 //
 // What is no key of the type is [ErrArgument].
 func MarshalSPKI(t api.KeyType, raw []byte) ([]byte, error) {
@@ -93,12 +94,12 @@ func MarshalSPKI(t api.KeyType, raw []byte) ([]byte, error) {
 	return nil, badPoint(t)
 }
 
-// ParseSPKI reads a SubjectPublicKeyInfo in DER, see [MarshalSPKI], and returns the key's type
-// and raw form, ready for [Client.ImportKey] and [ParsePublic]. Compressed points are
-// taken, too.
+// ParseSPKI reads a SubjectPublicKeyInfo in DER, see [MarshalSPKI], and returns the key's
+// type and raw form, ready for [Client.ImportKey] and [ParsePublic]. Compressed points
+// are taken, too.
 //
-// Whatever else it is given is [ErrArgument]: other encodings, more data, keys that
-// no module knows, points that are not on their curve.
+// Whatever else it is given is [ErrArgument]: other encodings, more data, keys that no
+// module knows, points that are not on their curve.
 func ParseSPKI(der []byte) (api.KeyType, []byte, error) {
 	var info subjectPublicKeyInfo
 	if _, err := asn1.Unmarshal(der, &info); err != nil {
@@ -109,8 +110,8 @@ func ParseSPKI(der []byte) (api.KeyType, []byte, error) {
 		if !a.oid.Equal(info.Algorithm.OID) {
 			continue
 		}
-		// Encoded again it must be the same: that settles parameters, unused bits and whatever else
-		// Unmarshal lets pass.
+		// Encoded again it must be the same: that settles parameters, unused bits and
+		// whatever else Unmarshal lets pass.
 		if again, err := a.encode(key); err != nil || !bytes.Equal(again, der) {
 			continue
 		}
