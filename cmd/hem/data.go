@@ -55,7 +55,7 @@ func (in *input) flags(c *cobra.Command, format string) {
 	complete(c, "input-format", words...)
 }
 
-// open begins to read FILE, the one argument in args if there is one.
+// open begins to read FILE, the one argument in args if there is one, or --text.
 func (in *input) open(c *cobra.Command, o *options, args []string) (io.ReadCloser, error) {
 	path := ""
 	if len(args) > 0 {
@@ -73,7 +73,17 @@ func (in *input) open(c *cobra.Command, o *options, args []string) (io.ReadClose
 			}
 			o.note("type the data, then press Enter and Ctrl-D")
 		}
-		return o.claimStdin(c.Context(), "the data")
+	}
+	if path == "" {
+		path = "-"
+	}
+	return o.openFile(c.Context(), path, "the data")
+}
+
+// openFile opens a file, - being standard input.
+func (o *options) openFile(ctx context.Context, path, what string) (io.ReadCloser, error) {
+	if path == "-" {
+		return o.claimStdin(ctx, what)
 	}
 	return os.Open(path)
 }

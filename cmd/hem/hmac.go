@@ -12,10 +12,11 @@ func hashes() []string {
 }
 
 func newHMACCmd(o *options) *cobra.Command {
-	var in, macIn input
+	var in input
+	var check proofFlags
 	var out output
 	var p peerFlags
-	var hash, macFile string
+	var hash string
 	c := &cobra.Command{
 		Use:   "hmac KEY [FILE]",
 		Short: "Authenticate a message, or check its MAC",
@@ -45,10 +46,9 @@ Exit status 0 says that it is right, 5 that it is not, or that there is no such 
 			if err != nil {
 				return err
 			}
-			checking := macFile != "" || macIn.text != ""
 			var mac []byte
-			if checking {
-				if mac, err = readProof(c, o, macFile, &macIn); err != nil {
+			if check.given() {
+				if mac, err = check.read(c, o); err != nil {
 					return err
 				}
 			}
@@ -60,7 +60,7 @@ Exit status 0 says that it is right, 5 that it is not, or that there is no such 
 			options := func(keys []namedKey) *hem.MACOptions {
 				return &hem.MACOptions{Peer: p.among(peer, keys), Hash: api.KeyType(hash)}
 			}
-			if checking {
+			if check.given() {
 				return o.verdict(c, u, func(m *hem.Client, keys []namedKey) error {
 					return m.VerifyHMAC(c.Context(), keys[0].KID, msg, mac, options(keys))
 				})
@@ -85,8 +85,8 @@ Exit status 0 says that it is right, 5 that it is not, or that there is no such 
 	p.flags(c, "other side of an ECDH that gives the HMAC key")
 	f := c.Flags()
 	f.Var(oneOf(&hash, hashes()...), "hash", "hash of a MAC with a peer: "+orList(hashes()))
-	f.StringVar(&macFile, "mac", "", "check the MAC in this `file`, - for standard input")
-	f.StringVar(&macIn.text, "mac-text", "", "check this MAC, in base64 or hex")
+	f.StringVar(&check.file, "mac", "", "check the MAC in this `file`, - for standard input")
+	f.StringVar(&check.text, "mac-text", "", "check this MAC, in base64 or hex")
 	exclude(c, "mac", "mac-text")
 	complete(c, "hash", hashes()...)
 	return c

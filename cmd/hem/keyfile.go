@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -26,12 +25,7 @@ var errPrivateKey = errors.New("this is a private key, and a module stores only 
 // readPublicFile reads a public key; its type is empty when the file does not
 // tell.
 func readPublicFile(c *cobra.Command, o *options, path string) (t api.KeyType, raw []byte, err error) {
-	in := io.ReadCloser(nil)
-	if path == "-" {
-		in, err = o.claimStdin(c.Context(), "the public key")
-	} else {
-		in, err = os.Open(path)
-	}
+	in, err := o.openFile(c.Context(), path, "the public key")
 	if err != nil {
 		return "", nil, err
 	}

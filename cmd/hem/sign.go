@@ -187,8 +187,8 @@ func readMessage(c *cobra.Command, o *options, in *input, args []string) ([]byte
 
 func newVerifyCmd(o *options) *cobra.Command {
 	var s signFlags
-	var in, sigIn input
-	var sigFile string
+	var in input
+	var sig proofFlags
 	c := &cobra.Command{
 		Use:   "verify KEY [FILE] --sig FILE",
 		Short: "Verify a signature or MAC",
@@ -210,10 +210,10 @@ The signature ` + helpAuto + `
   hem verify ada message.bin --sig message.sig --alg SHA512WithECDSA`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			if (sigFile == "") == (sigIn.text == "") {
-				return &usageError{c.CommandPath(), "the signature is missing, or given twice: --sig FILE or --sig-text TEXT"}
+			if !sig.given() {
+				return &usageError{c.CommandPath(), "the signature is missing: --sig FILE or --sig-text TEXT"}
 			}
-			sig, err := readProof(c, o, sigFile, &sigIn)
+			proof, err := sig.read(c, o)
 			if err != nil {
 				return err
 			}
@@ -222,27 +222,36 @@ The signature ` + helpAuto + `
 				return err
 			}
 			return o.verdict(c, useKey(args[0]), func(m *hem.Client, keys []namedKey) error {
-				return s.verify(c.Context(), c, m, keys[0], msg, sig)
+				return s.verify(c.Context(), c, m, keys[0], msg, proof)
 			})
 		},
 	}
 	s.flags(c)
 	in.flags(c, formatRaw)
 	f := c.Flags()
-	f.StringVar(&sigFile, "sig", "", "`file` with the signature, - for standard input")
-	f.StringVar(&sigIn.text, "sig-text", "", "the signature itself, as base64 or hex")
+	f.StringVar(&sig.file, "sig", "", "`file` with the signature, - for standard input")
+	f.StringVar(&sig.text, "sig-text", "", "the signature itself, as base64 or hex")
+	exclude(c, "sig", "sig-text")
 	return c
 }
 
-// readProof reads a signature or a MAC, from a file or as given.
-func readProof(c *cobra.Command, o *options, path string, in *input) ([]byte, error) {
-	in.format = formatAuto
-	if path == "" {
-		return decode([]byte(in.text), formatAuto)
+// A proofFlags is a signature or a MAC that is checked.
+type proofFlags struct{ file, text string }
+
+func (p *proofFlags) given() bool { return p.file != "" || p.text != "" }
+
+func (p *proofFlags) read(c *cobra.Command, o *options) ([]byte, error) {
+	if p.file == "" {
+		return decode([]byte(p.text), formatAuto)
 	}
-	proof, err := (&input{format: formatAuto}).read(c, o, []string{path}, maxEncoded)
-	if errors.Is(err, errTooLong) {
-		err = &usageError{c.CommandPath(), "the signature or MAC is much too long"}
+	f, err := o.openFile(c.Context(), p.file, "the signature or MAC")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	proof, err := readEncoded(f, formatAuto, maxEncoded)
+	if errors.Is(err, errTooLong) || err == nil && len(proof) == 0 {
+		err = &usageError{c.CommandPath(), "the signature or MAC is empty, or much too long"}
 	}
 	return proof, err
 }
