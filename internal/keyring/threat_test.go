@@ -194,3 +194,42 @@ func TestThreat_T63_OpenedKeysAreBounded(t *testing.T) {
 		t.Error("all keys stayed: nothing was bounded")
 	}
 }
+
+// T59: the fingerprint of a symmetric key says nothing without the data key, and
+// the same bytes under two types are two keys.
+func TestThreat_T59_FingerprintsAreKeyed(t *testing.T) {
+	prepare := func(r *Ring, keys api.KeyType, material []byte) []byte {
+		t.Helper()
+		a, _ := suite.AlgorithmOf(keys)
+		row, err := r.Prepare(NewKey{Algorithm: a, Material: material, Label: "x"}, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return row.Fingerprint
+	}
+	r, _ := newRing(t, 0)
+	other, _ := newRing(t, 0)
+	material := suite.Random(32)
+	fp := prepare(r, api.AES256, material)
+	if string(prepare(r, api.AES256, material)) != string(fp) {
+		t.Error("one key has two fingerprints")
+	}
+	for what, unlike := range map[string][]byte{
+		"another key":              prepare(r, api.AES256, suite.Random(32)),
+		"the same as an HMAC key":  prepare(r, api.SHA2x256, material),
+		"the same in another data": prepare(other, api.AES256, material),
+	} {
+		if string(unlike) == string(fp) {
+			t.Errorf("%s has the fingerprint of the key", what)
+		}
+	}
+	sum := suite.SHA256(material)
+	for what, guess := range map[string][]byte{
+		"SHA-256": sum[:], "HMAC with nothing": suite.HMACSHA256(nil, material),
+		"HMAC with its domain": suite.HMACSHA256([]byte(fingerprintDomain+"AES256"), material),
+	} {
+		if string(guess[:len(fp)]) == string(fp) {
+			t.Errorf("the fingerprint is %s of the key: anybody can test a guess", what)
+		}
+	}
+}
