@@ -32,12 +32,12 @@ type cipherFlags struct {
 
 func (f *cipherFlags) flags(c *cobra.Command) {
 	f.kdfFlags.flags(c)
-	c.Flags().Var(oneOf(&f.alg, cipherAlgs()...), "alg", "cipher of a small message: "+orList(cipherAlgs())+" (default: GCM with all of the key, with a peer AES256-GCM)")
+	c.Flags().Var(oneOf(&f.alg, cipherAlgs()...), "alg", "cipher of a small message: AES128, AES192 or AES256, and -GCM, -CBC or -ECB (default: GCM with all of the key, with a peer AES256-GCM)")
 	c.Flags().StringVar(&f.aad, "aad", "", "text that is authenticated with a small message, and not part of it; GCM only")
 	complete(c, "alg", cipherAlgs()...)
 }
 
-// given tells whether any of it was asked for.
+// special tells whether any of it was asked for.
 func (f *cipherFlags) special() bool { return f.given() || f.alg != "" || f.aad != "" }
 
 func (f *cipherFlags) options(peer hem.Peer, keys []namedKey) *hem.CipherOptions {

@@ -118,12 +118,12 @@ func newKeyTypesCmd(o *options) *cobra.Command {
 		Short: "List the types of keys",
 		Long: `List the types of keys there are and what they are for. The module is not asked.
 
-  signatures      hem sign, hem verify
-  ECDH            hem ecdh, hem key derive, and with --peer hem encrypt, wrap and hmac
-  MAC             hem hmac, hem verify
-  encryption      hem encrypt, hem decrypt
-  key wrap        hem wrap, hem unwrap
-  encapsulation   hem encaps, hem decaps
+    signatures      hem sign, hem verify
+    ECDH            hem ecdh, hem key derive, and with --peer hem encrypt, wrap and hmac
+    MAC             hem hmac, hem verify
+    encryption      hem encrypt, hem decrypt
+    key wrap        hem wrap, hem unwrap
+    encapsulation   hem encaps, hem decaps
 
 Where it says or, --mode of hem key create decides. --type takes these names in any case,
 with or without hyphens, and also P-256, P-384, P-521, X25519 and X448.

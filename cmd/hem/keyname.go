@@ -18,10 +18,11 @@ const minPrefix = 4
 const labelPrefix = "label:"
 
 // helpNames is the part of the help that all commands with a KEY share.
-const helpNames = `KEY is a full kid, the first 4 or more hex digits of one, or a label, letter by letter.
-32 hex digits are always a kid. Other names are looked up in the list of keys, which needs
-a token for keymgmt:list, and must fit one key alone: neither does a label come before the
-beginning of a kid, nor the other way round. label:NAME is the label NAME and nothing else.`
+const helpNames = `KEY is a full kid, the first 4 or more hex digits of one, or a label, letter by letter. 32 hex
+digits are always a kid. Any other name is looked up in the list of keys, which needs a token
+for keymgmt:list, and must fit one key alone: labels and beginnings of kids count alike, so
+what is the label of one key and begins the kid of another is refused, like a label that two
+keys have. label:NAME is the label NAME and nothing else.`
 
 // A nameError is a name that stands for no key, or for several.
 type nameError struct {

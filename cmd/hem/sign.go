@@ -104,7 +104,7 @@ A module gets the message and hashes it itself, in every algorithm, those with p
 signs no digest in the place of a message. What is longer can be signed by way of a digest that is a
 message of its own:
 
-  sha256sum FILE | hem sign KEY
+    sha256sum FILE | hem sign KEY
 
 The signature is then over that line of text. Who verifies it has to make the same line, and
 compare the digest with that of the file.
