@@ -62,7 +62,7 @@ func (r *Ring) unseal(row *store.Key) (material []byte, info Info, err error) {
 	}
 	material = plain[1 : 1+int(plain[0])]
 	traits := api.ParseKeyTraits(row.Type)
-	if row.Fingerprint != nil {
+	if row.Fingerprint != nil || len(row.Public) == 0 { // a symmetric key has one
 		fp, err := r.cfg.Sealer.Fingerprint(fingerprintDomain+string(traits.Type), material)
 		if err != nil || !bytes.Equal(fp, row.Fingerprint) {
 			clear(plain)
