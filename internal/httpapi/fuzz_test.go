@@ -10,7 +10,7 @@ import (
 	"softhem/hemtest"
 )
 
-// FuzzBodies posts anything to every endpoint that takes a body. The answers
+// FuzzBodies posts anything to every endpoint that strangers post to. The answers
 // are the documented ones; nothing is a 500 and nothing ends the module.
 func FuzzBodies(f *testing.F) {
 	b := newBackend()
