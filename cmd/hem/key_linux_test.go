@@ -19,7 +19,7 @@ import (
 // for nothing.
 type keyModule struct {
 	t   *testing.T
-	env []string
+	env []string // with a folder for tokens: a login for every command takes long
 }
 
 func newKeyModule(t *testing.T) *keyModule {
@@ -45,14 +45,14 @@ func newKeyModule(t *testing.T) *keyModule {
 	if err := os.WriteFile(passphrase, []byte("user"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return &keyModule{t, []string{"HEM_URL=https://" + address, "HEM_CACERT=" + ca, "HEM_PASSPHRASE_FILE=" + passphrase}}
+	return &keyModule{t, []string{"HEM_URL=https://" + address, "HEM_CACERT=" + ca, "HEM_PASSPHRASE_FILE=" + passphrase, "XDG_STATE_HOME=" + t.TempDir()}}
 }
 
 // run is a command without a terminal that must succeed.
 func (m *keyModule) run(stdin []byte, args ...string) []byte {
 	m.t.Helper()
 	cmd := exec.Command("hem", args...)
-	cmd.Env = append(m.env, "XDG_STATE_HOME="+m.t.TempDir())
+	cmd.Env = m.env
 	cmd.Stdin = bytes.NewReader(stdin)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	var stderr bytes.Buffer
@@ -64,11 +64,17 @@ func (m *keyModule) run(stdin []byte, args ...string) []byte {
 	return out
 }
 
+// onTerminal is a command with a terminal to ask on.
+func (m *keyModule) onTerminal(args ...string) *ptyRun {
+	m.t.Helper()
+	return onTerminalWith(m.t, m.env, func(r *ptyRun) { r.cmd.Env = append(r.cmd.Env, m.env...) }, args...)
+}
+
 // onScreen is a command whose standard output is the terminal, too.
 func (m *keyModule) onScreen(columns int, args ...string) *ptyRun {
 	m.t.Helper()
 	return onTerminalWith(m.t, m.env, func(r *ptyRun) {
-		r.cmd.Stdout = r.slave
+		r.cmd.Stdout, r.cmd.Env = r.slave, append(r.cmd.Env, m.env...)
 		size := &unix.Winsize{Row: 40, Col: uint16(columns)}
 		if err := unix.IoctlSetWinsize(int(r.slave.Fd()), unix.TIOCSWINSZ, size); err != nil {
 			m.t.Fatal(err)
@@ -152,7 +158,7 @@ func TestDeleteAsks(t *testing.T) {
 	m.run(nil, "key", "create", "--type", "AES128", "--label", "old")
 
 	for _, answer := range []string{"no\n", "\n", "y\n", "\x04"} {
-		r := onTerminal(t, m.env, "key", "delete", "precious")
+		r := m.onTerminal("key", "delete", "precious")
 		r.waitFor("Type yes: ", 1)
 		if !strings.Contains(r.screen(), "(AES256, precious)") || !strings.Contains(r.screen(), "Destroy this key?") {
 			t.Errorf("the terminal shows %q", r.screen())
@@ -161,13 +167,13 @@ func TestDeleteAsks(t *testing.T) {
 		r.exit(1)
 		r.waitFor("hem: nothing was deleted", 1)
 	}
-	r := onTerminal(t, m.env, "key", "delete", "precious")
+	r := m.onTerminal("key", "delete", "precious")
 	r.waitFor("Type yes: ", 1)
 	r.enter("\x03")
 	r.exit(1)
 	r.waitFor("hem: interrupted", 1)
 
-	r = onTerminal(t, m.env, "key", "delete", "nobody")
+	r = m.onTerminal("key", "delete", "nobody")
 	r.exit(5) // without asking
 	if strings.Contains(r.screen(), "Type yes") {
 		t.Errorf("the terminal shows %q", r.screen())
@@ -176,7 +182,7 @@ func TestDeleteAsks(t *testing.T) {
 		t.Fatalf("%d keys are left", n)
 	}
 
-	r = onTerminal(t, m.env, "key", "delete", "old", "precious")
+	r = m.onTerminal("key", "delete", "old", "precious")
 	r.waitFor("Destroy these 2 keys?", 1)
 	r.waitFor("Type yes: ", 1)
 	r.enter("yes\n")
