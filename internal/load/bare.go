@@ -117,7 +117,7 @@ func reply(w http.ResponseWriter, v any) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body))) // else a long one goes in chunks
-	_, _ = w.Write(body) // the caller may have gone
+	_, _ = w.Write(body)                                      // the caller may have gone
 }
 
 // PrepareBare makes the request of the case for the ceiling that conn is

@@ -81,14 +81,9 @@ func (b *Bench) Run(ctx context.Context, report func(Row)) (err error) {
 			return fmt.Errorf("%s: %w", c.Name, err)
 		}
 		for _, n := range b.Connections {
-			row, err := b.measure(ctx, c.Name, n, b.Target, func(int64) []byte { return request })
+			row, err := b.use(ctx, c, n, request)
 			if err != nil {
-				return err
-			}
-			if b.Ceiling != nil {
-				if err := b.ceiling(ctx, c, n, &row); err != nil {
-					return err
-				}
+				return fmt.Errorf("%s: %w", c.Name, err)
 			}
 			report(row)
 		}
@@ -96,9 +91,46 @@ func (b *Bench) Run(ctx context.Context, report func(Row)) (err error) {
 	return b.runKeys(ctx, report)
 }
 
+// use measures a case over n connections, by turns with the ceiling if there is
+// one.
+func (b *Bench) use(ctx context.Context, c Case, n int, request []byte) (Row, error) {
+	if b.Ceiling == nil {
+		return b.measure(ctx, c.Name, n, func(int64) []byte { return request })
+	}
+	conns, err := b.Target.DialAll(n)
+	if err != nil {
+		return Row{}, err
+	}
+	defer CloseAll(conns)
+	bare, err := b.Ceiling.DialAll(n)
+	if err != nil {
+		return Row{}, err
+	}
+	defer CloseAll(bare)
+	bareRequest, err := c.PrepareBare(*b.Ceiling, bare[0])
+	if err != nil {
+		return Row{}, err
+	}
+	r, ceiling, err := Compare(ctx, n, Bound{Time: b.Time}, Sender(conns, request), Sender(bare, bareRequest))
+	if err != nil {
+		return Row{}, err
+	}
+	to := row(c.Name, n, r)
+	to.Ceiling, to.CeilingP99 = ceiling.Rate(), milliseconds(ceiling.P99)
+	return to, ctx.Err()
+}
+
+// Sender is the operation of sending one request over and over.
+func Sender(conns []*Conn, request []byte) func(worker int, i int64) error {
+	return func(w int, _ int64) error {
+		_, err := conns[w].Do(request)
+		return err
+	}
+}
+
 // measure sends the requests that next gives over n connections.
-func (b *Bench) measure(ctx context.Context, name string, n int, t Target, next func(i int64) []byte) (Row, error) {
-	conns, err := t.DialAll(n)
+func (b *Bench) measure(ctx context.Context, name string, n int, next func(i int64) []byte) (Row, error) {
+	conns, err := b.Target.DialAll(n)
 	if err != nil {
 		return Row{}, err
 	}
@@ -108,29 +140,18 @@ func (b *Bench) measure(ctx context.Context, name string, n int, t Target, next 
 		return err
 	})
 	if err != nil {
-		return Row{}, fmt.Errorf("%s: %w", name, err)
+		return Row{}, err
 	}
 	return row(name, n, r), ctx.Err()
 }
 
-func row(name string, n int, r Result) Row {
-	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-	return Row{Name: name, Connections: n, Rate: r.Rate(), P50: ms(r.P50), P99: ms(r.P99), Worst: ms(r.Worst)}
-}
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-func (b *Bench) ceiling(ctx context.Context, c Case, n int, to *Row) error {
-	conn, err := b.Ceiling.Dial()
-	if err != nil {
-		return err
+func row(name string, n int, r Result) Row {
+	return Row{
+		Name: name, Connections: n, Rate: r.Rate(),
+		P50: milliseconds(r.P50), P99: milliseconds(r.P99), Worst: milliseconds(r.Worst),
 	}
-	defer conn.Close()
-	request, err := c.PrepareBare(*b.Ceiling, conn)
-	if err != nil {
-		return err
-	}
-	bare, err := b.measure(ctx, c.Name+", ceiling", n, *b.Ceiling, func(int64) []byte { return request })
-	to.Ceiling, to.CeilingP99 = bare.Rate, bare.P99
-	return err
 }
 
 // runKeys measures the key management.
@@ -248,9 +269,9 @@ func (b *Bench) runLists(ctx context.Context, wants func(...string) bool, report
 			continue
 		}
 		b.Progress("measuring " + m.name)
-		r, err := b.measure(ctx, m.name, 1, b.Target, m.next)
+		r, err := b.measure(ctx, m.name, 1, m.next)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", m.name, err)
 		}
 		r.Keys = total
 		report(r)

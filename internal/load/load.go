@@ -171,6 +171,23 @@ type Result struct {
 	Took     time.Duration
 	P50, P99 time.Duration
 	Worst    time.Duration
+
+	each []time.Duration // sorted
+}
+
+// add makes r the result of two runs.
+func (r *Result) add(other Result) {
+	r.Took += other.Took
+	r.sum(append(r.each, other.each...))
+}
+
+// sum fills in what follows from the times of all operations.
+func (r *Result) sum(each []time.Duration) {
+	slices.Sort(each)
+	r.each = each
+	if r.Count = int64(len(each)); r.Count > 0 {
+		r.P50, r.P99, r.Worst = each[len(each)/2], each[len(each)*99/100], each[len(each)-1]
+	}
 }
 
 // Rate is operations in a second.
@@ -214,10 +231,29 @@ func Run(ctx context.Context, workers int, until Bound, op func(worker int, i in
 	if err := failed.Load(); err != nil {
 		return r, *err
 	}
-	all := slices.Concat(took...)
-	slices.Sort(all)
-	if r.Count = int64(len(all)); r.Count > 0 {
-		r.P50, r.P99, r.Worst = all[len(all)/2], all[len(all)*99/100], all[len(all)-1]
-	}
+	r.sum(slices.Concat(took...))
 	return r, nil
+}
+
+// Compare runs two operations by turns, a piece of the bound at a time, so that
+// what else the machine is busy with weighs on both alike.
+func Compare(ctx context.Context, workers int, until Bound, one, other func(worker int, i int64) error) (a, b Result, err error) {
+	turns := int64(10)
+	if until.Count > 0 {
+		turns = min(turns, until.Count)
+	}
+	for t := range turns {
+		piece := Bound{Count: until.Count*(t+1)/turns - until.Count*t/turns, Time: until.Time / time.Duration(turns)}
+		for _, side := range []struct {
+			op func(worker int, i int64) error
+			to *Result
+		}{{one, &a}, {other, &b}} {
+			r, err := Run(ctx, workers, piece, side.op)
+			if err != nil {
+				return a, b, err
+			}
+			side.to.add(r)
+		}
+	}
+	return a, b, nil
 }
