@@ -102,7 +102,19 @@ func TestErased(t *testing.T) {
 // found counts the marks that are in any file of the folder.
 func found(t *testing.T, path string, marks []string) (n int) {
 	t.Helper()
-	in := map[string]bool{}
+	in := marksIn(t, path)
+	for _, mark := range marks {
+		if in[mark] > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// marksIn counts how often each mark is in the files of the folder.
+func marksIn(t *testing.T, path string) map[string]int {
+	t.Helper()
+	in := map[string]int{}
 	for _, name := range files(t, path) {
 		content, err := os.ReadFile(filepath.Join(filepath.Dir(path), name))
 		if err != nil {
@@ -110,20 +122,18 @@ func found(t *testing.T, path string, marks []string) (n int) {
 		}
 		for len(content) > 0 {
 			at := bytes.IndexByte(content, '<')
-			if at < 0 || len(content) < at+13 {
+			if at < 0 || len(content) < at+markBytes {
 				break
 			}
-			in[string(content[at:at+13])] = true
+			in[string(content[at:at+markBytes])]++
 			content = content[at+1:]
 		}
 	}
-	for _, mark := range marks {
-		if in[mark] {
-			n++
-		}
-	}
-	return n
+	return in
 }
+
+// markBytes is the length of the marks of these tests: "<mark 000001>".
+const markBytes = 13
 
 func TestScrubWaitsForViews(t *testing.T) {
 	t.Parallel() // it waits five seconds

@@ -31,18 +31,12 @@ func pairValue(n int) []byte {
 // its Update has returned. It never ends.
 func writePairs(path, start string) {
 	ctx := context.Background()
-	fail := func(err error) {
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-	}
 	s, err := Open(ctx, Config{Path: path})
-	fail(err)
+	exitOn(err)
 	n, err := strconv.Atoi(start)
-	fail(err)
+	exitOn(err)
 	for ; ; n++ {
-		fail(s.Update(ctx, func(tx store.Tx) error {
+		exitOn(s.Update(ctx, func(tx store.Tx) error {
 			if err := tx.Put(ctx, "k", fmt.Sprint(n, "/a"), pairValue(n)); err != nil {
 				return err
 			}
@@ -59,6 +53,13 @@ func writePairs(path, start string) {
 	}
 }
 
+func exitOn(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
 // TestSurvivesKill kills a writing process, again and again, on one file. What
 // it reported as done must be there; what it did not must be there as a whole
 // or not at all.
@@ -67,45 +68,11 @@ func TestSurvivesKill(t *testing.T) {
 	path := newPath(t)
 	next, killed := 1, 0 // every pair below next is done
 	for round := range 30 {
-		cmd := exec.Command(os.Args[0], killChild, path, fmt.Sprint(next))
-		cmd.Stderr = os.Stderr
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		// Most rounds kill within a transaction some pairs later, every fourth
-		// within the first milliseconds: while the store is being opened and
-		// its log recovered.
-		kill := func(within time.Duration) {
-			go func() {
-				time.Sleep(rand.N(within))
-				cmd.Process.Kill()
-			}()
-		}
-		left := 1 + rand.IntN(40)
+		lines := 1 + rand.IntN(40)
 		if round%4 == 3 {
-			left = 0
-			kill(50 * time.Millisecond)
+			lines = 0
 		}
-		printed := next - 1
-		lines := bufio.NewScanner(out)
-		for lines.Scan() {
-			n, err := strconv.Atoi(lines.Text())
-			if err != nil || n != printed+1 {
-				t.Fatalf("printed %q after %d", lines.Text(), printed)
-			}
-			printed = n
-			if left--; left == 0 {
-				kill(2 * time.Millisecond)
-			}
-		}
-		err = cmd.Wait()
-		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
-			t.Fatalf("the writer ended by itself: %v", err)
-		}
+		printed := killWriter(t, killChild, path, next, lines)
 		killed++
 
 		s, err := Open(t.Context(), Config{Path: path})
@@ -143,6 +110,49 @@ func TestSurvivesKill(t *testing.T) {
 	if killed != 30 {
 		t.Errorf("killed %d times", killed)
 	}
+}
+
+// killWriter starts a writer that prints consecutive numbers from start on, and
+// kills it: most often within the transaction that follows some lines; with
+// lines 0, within the first milliseconds, while the store is being opened and
+// its log recovered. It returns the last number printed, or start-1.
+func killWriter(t *testing.T, child, path string, start, lines int) (printed int) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], child, path, fmt.Sprint(start))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill := func(within time.Duration) {
+		go func() {
+			time.Sleep(rand.N(within))
+			cmd.Process.Kill()
+		}()
+	}
+	if lines == 0 {
+		kill(50 * time.Millisecond)
+	}
+	printed = start - 1
+	scan := bufio.NewScanner(out)
+	for scan.Scan() {
+		n, err := strconv.Atoi(scan.Text())
+		if err != nil || n != printed+1 {
+			t.Fatalf("printed %q after %d", scan.Text(), printed)
+		}
+		printed = n
+		if lines--; lines == 0 {
+			kill(2 * time.Millisecond)
+		}
+	}
+	err = cmd.Wait()
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		t.Fatalf("the writer ended by itself: %v", err)
+	}
+	return printed
 }
 
 // hasPair tells whether both records of pair n are there; one alone fails.

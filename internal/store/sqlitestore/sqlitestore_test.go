@@ -16,10 +16,15 @@ import (
 	"softhem/internal/store/storetest"
 )
 
-// TestMain lets TestSurvivesKill start this program as the one to be killed.
+// TestMain lets the tests that kill start this program as the one to be killed.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 4 && os.Args[1] == killChild {
-		writePairs(os.Args[2], os.Args[3])
+	if len(os.Args) == 4 {
+		switch os.Args[1] {
+		case killChild:
+			writePairs(os.Args[2], os.Args[3])
+		case killKeysChild:
+			changeKeys(os.Args[2], os.Args[3])
+		}
 	}
 	os.Exit(m.Run())
 }
@@ -157,13 +162,9 @@ func TestFilesArePrivate(t *testing.T) {
 	put(t, s, "a", nil)
 	check("", "-wal", "-shm")
 	// Files of a program that was killed, opened up by someone.
+	copyFiles(t, path, path+".copy")
 	for _, suffix := range []string{"", "-wal", "-shm"} {
-		content, err := os.ReadFile(path + suffix)
-		if err != nil {
-			t.Fatal(err)
-		}
-		path := path + ".copy" + suffix
-		if err := errors.Join(os.WriteFile(path, content, 0o600), os.Chmod(path, 0o666)); err != nil {
+		if err := os.Chmod(path+".copy"+suffix, 0o666); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -173,6 +174,21 @@ func TestFilesArePrivate(t *testing.T) {
 		t.Error(err)
 	}
 	check("", "-wal", "-shm")
+}
+
+// copyFiles copies a store that is open, which gives what a killed process
+// leaves.
+func copyFiles(t *testing.T, from, to string) {
+	t.Helper()
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		content, err := os.ReadFile(from + suffix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to+suffix, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // Every setting is asked for on every connection, as SQLite understood it.
