@@ -19,6 +19,7 @@ type Boot struct {
 	personaKeys sync.Map // of [32]byte, an issuer, to *suite.MACKey; see Know
 
 	bearerKeys sync.Map // of bearerID to *suite.MACKey; one for each sub and generation met
+	tokens     openedTokens
 }
 
 // NewBoot makes a boot with fresh secrets.

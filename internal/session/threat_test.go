@@ -108,3 +108,37 @@ func TestThreat_T22_GenerationsAreApart(t *testing.T) {
 		}
 	}
 }
+
+// However many tokens come, so many are remembered; and one that was, ends
+// like any other.
+func TestOpenedTokensAreBoundedAndEnd(t *testing.T) {
+	boot, gens := NewBoot(), generations{"U": 1}
+	var last string
+	for i := range 2*maxOpenedTokens + 10 {
+		token, err := boot.IssueToken(api.TokenClaims{Scope: "x", Sub: "U", Exp: int64(1000 + i)}, gens)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := boot.OpenToken(token, gens, 1); err != nil {
+			t.Fatal(err)
+		}
+		last = token
+	}
+	kept := 0
+	boot.tokens.tokens.Load().Range(func(any, any) bool { kept++; return true })
+	if kept == 0 || kept > maxOpenedTokens {
+		t.Errorf("%d tokens are remembered", kept)
+	}
+	if _, err := boot.OpenToken(last, gens, 1); err != nil {
+		t.Error("a remembered token is refused:", err)
+	}
+	if _, err := boot.OpenToken(last, gens, 1_000_000); err == nil {
+		t.Error("a remembered token lives beyond its end")
+	}
+	if _, err := boot.OpenToken(last, generations{"U": 2}, 1); err == nil {
+		t.Error("a remembered token outlives its generation")
+	}
+	if _, err := boot.OpenToken(last[:len(last)-1]+"A", gens, 1); err == nil && last[len(last)-1] != 'A' {
+		t.Error("a token like a remembered one is taken")
+	}
+}
