@@ -77,6 +77,9 @@ func TestSigner(t *testing.T) {
 				if !errors.Is(err, hem.ErrArgument) {
 					t.Errorf("%s with %v: %v", tc.typ, opts, err)
 				}
+				if _, err := s.Sign(nil, msg, opts); !errors.Is(err, hem.ErrArgument) {
+					t.Errorf("Sign by %s with %v: %v", tc.typ, opts, err)
+				}
 				continue
 			}
 			if err != nil || !verifies(t, tc.typ, raw, msg, sig, tc.alg, []byte(tc.ctx)) {

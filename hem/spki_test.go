@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"math/big"
@@ -174,6 +175,33 @@ func TestParseSPKIRefuses(t *testing.T) {
 	}
 }
 
+// Every type's raw form becomes a key and comes back, also where it is a RawPublicKey.
+func TestParsePublic(t *testing.T) {
+	for _, s := range samples(t) {
+		public, err := ParsePublic(s.t, s.raw)
+		if err != nil {
+			t.Fatalf("%s: %v", s.t, err)
+		}
+		if typ, raw, err := RawPublic(public); typ != s.t || !bytes.Equal(raw, s.raw) || err != nil {
+			t.Errorf("%s: it comes back as %s, %x, %v", s.t, typ, raw, err)
+		}
+		key := Key{Type: s.t, Public: s.raw}
+		again, err := key.PublicKey()
+		if equal, ok := public.(interface{ Equal(crypto.PublicKey) bool }); ok && (err != nil || !equal.Equal(again)) {
+			t.Errorf("%s: %v and %v differ (%v)", s.t, public, again, err)
+		}
+		rawKey, ok := public.(RawPublicKey)
+		if !ok {
+			continue
+		}
+		other := RawPublicKey{rawKey.Type, bytes.Clone(rawKey.Raw)}
+		other.Raw[5] ^= 1
+		if rawKey.Equal(other) || rawKey.Equal(RawPublicKey{api.AES128, rawKey.Raw}) || rawKey.Equal(s.raw) || !rawKey.Equal(again) {
+			t.Errorf("%s: Equal is wrong", s.t)
+		}
+	}
+}
+
 func TestRawPublicRefuses(t *testing.T) {
 	other, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
 	if err != nil {
@@ -247,6 +275,11 @@ func TestKID(t *testing.T) {
 		if kid != kidA || kid.String() != textA || err != nil {
 			t.Errorf("%s: %v, %v", text, kid, err)
 		}
+	}
+	text, err := json.Marshal(map[KID]KID{kidA: kidB})
+	var back map[KID]KID
+	if err != nil || string(text) != `{"`+textA+`":"`+textB+`"}` || json.Unmarshal(text, &back) != nil || back[kidA] != kidB {
+		t.Errorf("as JSON: %s, %v, %v", text, back, err)
 	}
 	for _, text := range []string{"", textA[1:], textA + "0", "0x" + textA[2:], strings.Replace(textA, "a", "g", 1), textA + "\n"} {
 		if kid, err := ParseKID(text); !errors.Is(err, ErrArgument) || kid != (KID{}) {
