@@ -36,6 +36,12 @@ type peer struct {
 
 func newPeer(t *testing.T, m *hemtest.Module) *peer {
 	t.Helper()
+	return &peer{t: t, module: m, base: m.URL, client: m.HTTPClient(), router: documented(t)}
+}
+
+// documented finds the operation of a request in docs/openapi.yaml.
+func documented(t testing.TB) routers.Router {
+	t.Helper()
 	loader := openapi3.NewLoader()
 	doc, err := loader.LoadFromFile("../../docs/openapi.yaml")
 	if err != nil {
@@ -49,7 +55,7 @@ func newPeer(t *testing.T, m *hemtest.Module) *peer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &peer{t: t, module: m, base: m.URL, client: m.HTTPClient(), router: router}
+	return router
 }
 
 // plain is the same peer over plain HTTP.
