@@ -2,12 +2,15 @@ package sqlitestore
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
+	"time"
 
 	"softhem/internal/store"
 )
@@ -177,5 +180,188 @@ func TestScrubWaitsForViews(t *testing.T) {
 	}
 	if err := open(t, "").Scrub(ctx); err != nil {
 		t.Errorf("in memory: %v", err)
+	}
+}
+
+// TestScrubIsShared: of many who delete and scrub at once, each finds its own
+// sealed part gone when its Scrub returns, and they take far fewer rounds than
+// they are. Views are read all the while.
+func TestScrubIsShared(t *testing.T) {
+	ctx, path := t.Context(), newPath(t)
+	s := open(t, path)
+	const deleters, rounds = 16, 8
+	stop := make(chan struct{})
+	var readers, wg sync.WaitGroup
+	for range 3 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := s.View(ctx, func(r store.Reader) error {
+					_, err := r.ListKeys(ctx, 0, 100)
+					return err
+				}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	before := s.scrubs.rounds.Load()
+	for d := range deleters {
+		wg.Go(func() {
+			for round := range rounds {
+				n := d*rounds + round
+				err := errors.Join(
+					s.Update(ctx, func(tx store.Tx) error { return tx.InsertKey(ctx, testKey(n, mark(n))) }),
+					s.Update(ctx, func(tx store.Tx) error { return tx.DeleteKey(ctx, testKey(n, mark(n)).KID) }),
+					s.Scrub(ctx),
+				)
+				if err != nil {
+					t.Error(err)
+				}
+				if found(t, path, []string{mark(n)}) != 0 {
+					t.Errorf("the sealed part of key %d is in the files after its scrub", n)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(stop)
+	readers.Wait()
+	took := s.scrubs.rounds.Load() - before
+	t.Logf("%d scrubs took %d rounds", deleters*rounds, took)
+	if took > deleters*rounds/2 {
+		t.Error("they were not shared")
+	}
+	// Without an update since, there is nothing to do.
+	took = s.scrubs.rounds.Load()
+	if err := s.Scrub(ctx); err != nil || s.scrubs.rounds.Load() != took {
+		t.Errorf("a scrub of nothing: %v, %d rounds", err, s.scrubs.rounds.Load()-took)
+	}
+}
+
+// Who waits for a scrub can give up, and takes nobody with it; nor does it keep
+// the store from closing.
+func TestScrubGivenUp(t *testing.T) {
+	s, ctx := open(t, newPath(t)), t.Context()
+	hold, held := make(chan struct{}), make(chan struct{})
+	var view sync.WaitGroup
+	view.Go(func() {
+		if err := s.View(ctx, func(store.Reader) error {
+			close(held)
+			<-hold
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	})
+	<-held
+	put(t, s, "a", []byte("1"))
+	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := s.Scrub(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the one that gives up: %v", err)
+		}
+	})
+	for range 3 {
+		wg.Go(func() {
+			if err := s.Scrub(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	<-short.Done()
+	// Updates have their turn in between.
+	put(t, s, "a", []byte("2"))
+	close(hold)
+	wg.Wait()
+	view.Wait()
+
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := s.Scrub(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("with an ended context: %v", err)
+	}
+
+	put(t, s, "a", []byte("3"))
+	hold, held = make(chan struct{}), make(chan struct{})
+	view.Go(func() {
+		if err := s.View(ctx, func(store.Reader) error {
+			close(held)
+			<-hold
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	})
+	<-held
+	failed := make(chan error)
+	go func() { failed <- s.Scrub(ctx) }()
+	time.Sleep(10 * time.Millisecond)
+	closed := make(chan error)
+	go func() { closed <- s.Close() }()
+	if err := <-failed; !errors.Is(err, ErrClosed) {
+		t.Errorf("a scrub while the store is being closed: %v", err)
+	}
+	close(hold)
+	view.Wait()
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLogIsBounded: with views all the time SQLite never begins the log anew,
+// and it would grow for ever.
+func TestLogIsBounded(t *testing.T) {
+	ctx, path := t.Context(), newPath(t)
+	s := open(t, path)
+	s.maxWAL = 1 << 20
+	put(t, s, "a", nil)
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 2 * defaultReaders { // so that one is always waiting
+		readers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := s.View(ctx, func(r store.Reader) error {
+					_, err := r.Get(ctx, "k", "a")
+					time.Sleep(2 * time.Millisecond)
+					return err
+				}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	var longest, written int64
+	value := make([]byte, 40_000)
+	for n := byte(0); written < 20*s.maxWAL; n++ {
+		for i := range value { // SQLite writes no page that stays as it is
+			value[i] = n
+		}
+		put(t, s, "a", value)
+		written += int64(len(value))
+		info, err := os.Stat(path + "-wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		longest = max(longest, info.Size())
+	}
+	close(stop)
+	readers.Wait()
+	t.Logf("the log was at most %d KiB long", longest>>10)
+	if longest > 5*s.maxWAL {
+		t.Error("that is too long")
 	}
 }

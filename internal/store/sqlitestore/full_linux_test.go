@@ -11,9 +11,10 @@ import (
 	"softhem/internal/store"
 )
 
-// fullDisk is the part of TestFullDisk that needs a small file system.
-func fullDisk(t *testing.T) {
-	dir := t.TempDir()
+// smallDisk mounts a file system of 2 MiB and returns its folder, and what
+// frees a quarter of it.
+func smallDisk(t *testing.T) (dir string, makeRoom func()) {
+	dir = t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
 		t.Skipf("no right to mount a small file system (%v); \"page limit\" stands in", err)
 	}
@@ -26,6 +27,16 @@ func fullDisk(t *testing.T) {
 	if err := os.WriteFile(ballast, make([]byte, 512<<10), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return dir, func() {
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// fullDisk is the part of TestFullDisk that needs a small file system.
+func fullDisk(t *testing.T) {
+	dir, makeRoom := smallDisk(t)
 	closed := filepath.Join(dir, "closed.db")
 	if err := open(t, closed).Close(); err != nil {
 		t.Fatal(err)
@@ -61,9 +72,10 @@ func fullDisk(t *testing.T) {
 		if _, err := Open(t.Context(), Config{Path: closed}); !errors.Is(err, store.ErrFull) {
 			t.Errorf("Open of a store on a full disk: %v", err)
 		}
-		if err := errors.Join(f.Close(), os.Remove(f.Name()), os.Remove(ballast)); err != nil {
+		if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
 			t.Fatal(err)
 		}
+		makeRoom()
 		if diskFull(dir) {
 			t.Error("the disk counts as full with 512 KiB free")
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"testing"
 
 	"softhem/internal/store"
@@ -18,18 +19,30 @@ import (
 func TestFullDisk(t *testing.T) {
 	t.Run("page limit", func(t *testing.T) {
 		s := open(t, newPath(t))
-		limit := func(pages int) {
-			c := <-s.writer
-			defer func() { s.writer <- c }()
-			if _, err := c.ExecContext(t.Context(), fmt.Sprintf("PRAGMA max_page_count = %d", pages)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		limit(300)
+		limitPages(t, s, 300)
 		swallowed(t, s)
-		fillUp(t, s, func() { limit(3000) })
+		fillUp(t, s, func() { limitPages(t, s, 3000) })
 	})
 	t.Run("disk", fullDisk)
+}
+
+// TestFullDiskKeys does the same with keys.
+func TestFullDiskKeys(t *testing.T) {
+	t.Run("page limit", func(t *testing.T) {
+		path := newPath(t)
+		s := open(t, path)
+		limitPages(t, s, 150)
+		fillUpKeys(t, s, path, func() { limitPages(t, s, 300) })
+	})
+	t.Run("disk", func(t *testing.T) {
+		dir, makeRoom := smallDisk(t)
+		path := filepath.Join(dir, "s.db")
+		fillUpKeys(t, open(t, path), path, makeRoom)
+	})
+}
+
+func limitPages(t *testing.T, s *Store, pages int) {
+	execute(t, s, fmt.Sprintf("PRAGMA max_page_count = %d", pages))
 }
 
 // swallowed: what follows a refused write in its transaction is not committed
@@ -122,4 +135,108 @@ func fillUp(t *testing.T, s *Store, makeRoom func()) {
 		t.Errorf("%s, %v", integrity, err)
 	}
 	t.Logf("%d transactions", done)
+}
+
+// fillUpKeys inserts keys until store.ErrFull, then tries to update and delete
+// some. Whatever is refused has changed nothing, and with room all goes on.
+func fillUpKeys(t *testing.T, s *Store, path string, makeRoom func()) {
+	ctx := t.Context()
+	const batch = 20
+	insert := func(n int) error {
+		return s.Update(ctx, func(tx store.Tx) error {
+			for i := range batch {
+				// The error of an attempt is swallowed.
+				tx.Attempt(ctx, func() error { return tx.InsertKey(ctx, testKey(n+i, mark(n+i))) })
+			}
+			return nil
+		})
+	}
+	labels := map[int]string{} // of the keys there must be
+	check := func() {
+		t.Helper()
+		var page store.KeyPage
+		if err := s.View(ctx, func(r store.Reader) (err error) {
+			page, err = r.ListKeys(ctx, 0, 1_000_000)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if len(page.Keys) != len(labels) || page.Total != int64(len(labels)) {
+			t.Fatalf("%d keys of %d, want %d", len(page.Keys), page.Total, len(labels))
+		}
+		for _, k := range page.Keys {
+			n := int(k.Created - testKey(0, mark(0)).Created)
+			if labels[n] != k.Label {
+				t.Fatalf("key %d is labelled %q, want %q", n, k.Label, labels[n])
+			}
+		}
+		integrity(t, s)
+	}
+	next := 0
+	fill := func() {
+		t.Helper()
+		for {
+			err := insert(next)
+			if errors.Is(err, store.ErrFull) {
+				return
+			}
+			if err != nil || next > 20_000 {
+				t.Fatalf("insert %d: %v", next, err)
+			}
+			for i := range batch {
+				labels[next+i] = fmt.Sprint("key ", next+i)
+			}
+			next += batch
+		}
+	}
+	fill()
+	if next < 100 {
+		t.Fatalf("full after %d keys: that proves little", next)
+	}
+	check()
+	refused := 0
+	for n := range 60 {
+		k := testKey(n, mark(updatedMark+n))
+		k.Label, k.Descr = "updated", bytes.Repeat([]byte("d"), 60)
+		err := s.Update(ctx, func(tx store.Tx) error {
+			if n%2 == 0 {
+				return tx.DeleteKey(ctx, k.KID)
+			}
+			return tx.UpdateKey(ctx, k)
+		})
+		switch {
+		case errors.Is(err, store.ErrFull):
+			refused++
+		case err != nil:
+			t.Fatal(err)
+		case n%2 == 0:
+			delete(labels, n)
+		default:
+			labels[n] = "updated"
+		}
+	}
+	check()
+	makeRoom()
+	if err := insert(next); err != nil {
+		t.Fatalf("with room again: %v", err)
+	}
+	for i := range batch {
+		labels[next+i] = fmt.Sprint("key ", next+i)
+	}
+	next += batch
+	gone := testKey(next-1, mark(next-1))
+	if err := s.Update(ctx, func(tx store.Tx) error { return tx.DeleteKey(ctx, gone.KID) }); err != nil {
+		t.Fatal(err)
+	}
+	delete(labels, next-1)
+	if err := s.Scrub(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if found(t, path, []string{mark(next - 1)}) != 0 {
+		t.Error("a sealed part is still there after its scrub")
+	}
+	check()
+	fill()
+	check()
+	t.Logf("%d keys, of 60 changes on the full disk %d refused", len(labels), refused)
 }

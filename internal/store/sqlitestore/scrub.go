@@ -28,7 +28,8 @@ const (
 type scrubber struct {
 	// ended counts the updates that ended, whichever way. It changes only in
 	// the hands of who has the writer's connection.
-	ended atomic.Uint64
+	ended  atomic.Uint64
+	rounds atomic.Uint64 // scrubs begun so far
 
 	mu      sync.Mutex
 	covered uint64 // what ended was when the latest successful scrub began
@@ -93,6 +94,7 @@ func (s *Store) startScrub() *scrub {
 	if s.scrubs.running == nil {
 		run := &scrub{done: make(chan struct{})}
 		s.scrubs.running = run
+		s.scrubs.rounds.Add(1)
 		// By itself, for whoever waits for it may give up.
 		go func() {
 			covers, err := s.scrub()
@@ -159,7 +161,7 @@ func (s *Store) boundLog() {
 	if s.path == "" {
 		return
 	}
-	if info, err := os.Stat(s.path + "-wal"); err != nil || info.Size() < maxWAL {
+	if info, err := os.Stat(s.path + "-wal"); err != nil || info.Size() < s.maxWAL {
 		return
 	}
 	s.scrubs.mu.Lock()

@@ -55,6 +55,7 @@ type Store struct {
 	readers chan *conn
 
 	scrubs scrubber
+	maxWAL int64 // bytes
 
 	closing   chan struct{} // closed by Close
 	closeOnce sync.Once
@@ -73,7 +74,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if readers < 0 {
 		return nil, fmt.Errorf("a store needs a reader, not %d", readers)
 	}
-	s := &Store{closing: make(chan struct{}), writer: make(chan *conn, 1)}
+	s := &Store{closing: make(chan struct{}), writer: make(chan *conn, 1), maxWAL: maxWAL}
 	s.scrubs.ended.Store(1) // what is in the log now counts as one update
 	if cfg.Path == "" {
 		s.readers, readers = s.writer, 0
