@@ -124,9 +124,9 @@ func (c *Client) Encrypt(ctx context.Context, kid KID, alg string, plaintext []b
 // that the data is what was encrypted. Ciphertexts made elsewhere must have an IV of 16
 // bytes, too.
 //
-// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown alg, 403 for the
-// administrator, 406 when there is no such key or peer, it does not fit, or the data was
-// changed; which of these is not told.
+// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown alg or a broken
+// block, 403 for the administrator, 406 when there is no such key or peer, it does not
+// fit, or the data was changed; which of these is not told.
 func (c *Client) Decrypt(ctx context.Context, kid KID, alg string, ct *Ciphertext, o *CipherOptions) ([]byte, error) {
 	const op, path = "decrypt", "/api/crypto/cipher/decrypt"
 	body, err := cipherRequest(op, kid, alg, ct.Data, api.MaxDecryptBytes, o)

@@ -63,8 +63,9 @@ func (c *Client) CreateKey(ctx context.Context, spec KeySpec) (KID, error) {
 // /api/keymgmt/import, scope keymgmt:imp. All asymmetric types can be imported, private
 // keys never. The kid is the beginning of SHA-1(public).
 //
-// Errors: those of [Client.Login]; [ErrArgument], 403 for the administrator, 406 when
-// public is no key of the type, is stored already, or the module is full.
+// Errors: those of [Client.Login]; [ErrArgument], 400 for an unknown mode, 403 for the
+// administrator, 406 when public is no key of the type, is stored already, or the module
+// is full.
 func (c *Client) ImportKey(ctx context.Context, spec KeySpec, public []byte) (KID, error) {
 	const op = "import a key"
 	if err := spec.check(op); err != nil {
@@ -78,18 +79,19 @@ func (c *Client) ImportKey(ctx context.Context, spec KeySpec, public []byte) (KI
 	})
 }
 
-// DeriveKey makes a key from the ECDH secret of kid and peer, by HKDF-SHA256 (RFC 5869):
-// POST /api/keymgmt/derive, scope keymgmt:derive or keymgmt:gen, whichever a token is at
-// hand for, else the first. The other side, with the two halves exchanged, gets the same
-// key. The secret must be at least as long as the new key, so X25519 gives keys of 32
-// bytes and less; post-quantum keys cannot be derived.
+// DeriveKey makes a key from the ECDH secret of kid and peer, by HKDF-SHA256 (RFC 5869)
+// without salt, info being "encedo-" and the type: POST /api/keymgmt/derive, scope
+// keymgmt:derive or keymgmt:gen, whichever a token is at hand for, else the first. The
+// other side, with the two halves exchanged, gets the same key. The secret must be at
+// least as long as the new key, so X25519 gives keys of 32 bytes and less; post-quantum
+// keys cannot be derived.
 //
 // Keys derived by modules of different makers agree only where these do the same with the
 // output of HKDF, which firmware does not document.
 //
-// Errors: those of [Client.Login]; [ErrArgument], 400 for a type that cannot be derived,
-// 403 for the administrator, 406 when a key is unknown or of another curve, the secret
-// too short, or the new key is there already.
+// Errors: those of [Client.Login]; [ErrArgument], 400 for a type that cannot be derived
+// or an unknown mode, 403 for the administrator, 406 when a key is unknown or of another
+// curve, the secret too short, the new key there already, or the module full.
 func (c *Client) DeriveKey(ctx context.Context, kid KID, peer Peer, spec KeySpec) (KID, error) {
 	const op = "derive a key"
 	if err := spec.check(op); err != nil {

@@ -8,8 +8,8 @@ import (
 )
 
 // A KID names a key in a module: 16 bytes, written as 32 hex digits. The kid of an
-// imported key is the beginning of SHA-1 over its raw public key; others look random. It
-// is no secret.
+// imported key is the beginning of SHA-1 over its raw public key, and in SoftHEM so is
+// that of every key with a public half; others are random. It is no secret.
 //
 // KIDs compare with ==, and serve as map keys and as JSON strings.
 type KID [api.KIDBytes]byte
@@ -17,7 +17,8 @@ type KID [api.KIDBytes]byte
 // ParseKID reads exactly 32 hex digits of either case. Other text is [ErrArgument].
 func ParseKID(s string) (KID, error) {
 	var k KID
-	return k, k.UnmarshalText([]byte(s))
+	err := k.UnmarshalText([]byte(s))
+	return k, err
 }
 
 // String is the 32 hex digits in lower case.
