@@ -308,6 +308,6 @@ func whole(w io.Writer) error {
 
 func isText(b []byte) bool {
 	return utf8.Valid(b) && !bytes.ContainsFunc(b, func(r rune) bool {
-		return !unicode.IsPrint(r) && r != '\n' && r != '\t' && r != '\r'
+		return !unicode.IsPrint(r) && r != '\n' && r != '\t'
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +30,8 @@ shows in itself; what --alg, --aad, --ctx and the peer were, must be given as fo
 
 ` + helpEnvelope + `
 
-Of data that was changed or cut, nothing ends up in a file named with -o. On standard output
+Of an envelope, or a message under AES-GCM, that was changed or cut, nothing ends up in a
+file named with -o. CBC and ECB do not notice changes. On standard output
 an envelope comes as it is read, and what has come may be a beginning only: the exit status
 says whether it was all.
 
@@ -126,8 +128,18 @@ func (d *decryption) readCompact(format string) error {
 func (d *decryption) compact(m *hem.Client, keys []namedKey) error {
 	ctx, k := d.c.Context(), keys[0]
 	alg := d.cipher.alg
-	if alg == "" && d.fields != nil {
-		alg = d.fields.Alg
+	if d.fields != nil {
+		// What a file says of itself may have been changed with it: it must not
+		// choose a cipher that notices no changes, nor stand for another key.
+		if d.fields.KID != (hem.KID{}) && d.fields.KID != k.KID {
+			return d.usage(fmt.Sprintf("this was encrypted for the key %v, not for %v", d.fields.KID, k.KID))
+		}
+		if alg == "" && d.fields.Alg != "" {
+			if !strings.HasSuffix(d.fields.Alg, "-GCM") {
+				return d.usage(fmt.Sprintf("the file says %s, which does not notice that data was changed; if that is right, give --alg %[1]s", clean(d.fields.Alg)))
+			}
+			alg = d.fields.Alg
+		}
 	}
 	if alg == "" && d.cipher.given() {
 		alg = hem.AES256GCM

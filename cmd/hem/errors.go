@@ -158,6 +158,12 @@ func explainRefusal(where *clientError, op string, refused *api.Error) string {
 		}
 	case http.StatusNotAcceptable:
 		head, next = "cannot be done", explain406(op)
+		switch op {
+		case "create a key", "import a key", "derive a key":
+			if refused.Reason != "" && refused.Reason != constant406 {
+				next = "see: hem key list" // the module has said what it is
+			}
+		}
 	case http.StatusConflict:
 		head, next = "wrong state", "see: hem status"
 		if strings.Contains(refused.Reason, "not initialised") {
@@ -203,6 +209,9 @@ func explain401(where *clientError, op string) string {
 	}
 	return fmt.Sprintf("run: hem login --scope %s", where.scope)
 }
+
+// constant406 is the reason a module gives wherever another would tell too much.
+const constant406 = "refused"
 
 func explain406(op string) string {
 	switch op {

@@ -23,7 +23,7 @@ func (s *specFlags) flags(c *cobra.Command, among []api.KeyType) {
 	f := c.Flags()
 	f.Var(&typeFlag{&s.t, among}, "type", "type of the key, such as ED25519; hem key types lists them")
 	f.StringVar(&s.label, "label", "", "name of the key, 1 to 32 printable ASCII characters (default: type and time)")
-	f.Var(oneOf(&s.mode, api.ModeECDH, api.ModeExDSA, api.ModeBoth), "mode", "what a key on a NIST curve or secp256k1 is for: ECDH, ExDSA, which is signatures, or ECDH,ExDSA (default ECDH)")
+	f.Var(oneOf(&s.mode, api.ModeECDH, api.ModeExDSA, api.ModeBoth), "mode", "what a key on a NIST curve or secp256k1 is for: ECDH, ExDSA, which is signatures, or ECDH,ExDSA (default ECDH; of import both)")
 	s.descr.flags(c)
 	words := make([]string, len(among))
 	for i, t := range among {
@@ -109,8 +109,9 @@ func newKeyImportCmd(o *options) *cobra.Command {
 		Use:   "import FILE",
 		Short: "Store someone's public key in the module",
 		Long: `Store someone's public key in the module, and print its kid, which is the beginning of
-SHA-1 over the raw public key. It can verify, and be the other side of an ECDH. Needs a
-token for keymgmt:imp. A key that is there already is refused.
+SHA-1 over the raw public key. It can verify, and be the other side of an ECDH: one on
+a NIST curve or secp256k1 is for both unless --mode says less. Needs a token for keymgmt:imp. A
+key that is there already is refused.
 
 ` + helpPublicFile + `
 A raw one needs --type. FILE is standard input when it is -.`,
@@ -129,6 +130,9 @@ A raw one needs --type. FILE is standard input when it is -.`,
 				return &usageError{c.CommandPath(), fmt.Sprintf("the file holds a key of type %s, not %s", t, s.t)}
 			case t != "":
 				s.t = t
+			}
+			if s.mode == "" && modesOf(s.t) != nil {
+				s.mode = api.ModeBoth // the owner has decided; here it costs nothing
 			}
 			if _, err := hem.ParsePublic(s.t, raw); err != nil {
 				return &usageError{c.CommandPath(), args[0] + ": " + withoutPrefix(err)}

@@ -258,6 +258,9 @@ func (p *proofFlags) read(c *cobra.Command, o *options) ([]byte, error) {
 
 // verify verifies as the key's type wants it.
 func (s *signFlags) verify(ctx context.Context, c *cobra.Command, m *hem.Client, k namedKey, msg, sig []byte) error {
+	if k.known && modesOf(k.Traits.Type) != nil && !k.Traits.ExDSA {
+		return &usageError{c.CommandPath(), "this key is for ECDH only, so the module verifies nothing with it; delete it and import it again: hem key import --mode ExDSA"}
+	}
 	if s.alg == "" {
 		t, err := typeOf(ctx, m, k)
 		if err != nil {

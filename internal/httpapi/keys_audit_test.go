@@ -113,7 +113,7 @@ func TestRecordsOfKeyManagement(t *testing.T) {
 		expect(audit.KeyDerive, audit.OK, derived)
 		used(source)
 		k.want("derive again", derives(fields{}), 406)
-		expect(audit.KeyDerive, audit.Failed, derived)
+		expect(audit.KeyDerive, audit.Failed, source)
 		used(source)
 		k.want("derive more than the secret has", derives(fields{"type": "SHA2-512"}), 406)
 		expect(audit.KeyDerive, audit.Failed, source)
@@ -129,7 +129,7 @@ func TestRecordsOfKeyManagement(t *testing.T) {
 		k.want("derive with a peer of another type", derives(fields{"ext_kid": aes}), 406)
 		expect(audit.KeyDerive, audit.Failed, source)
 		k.want("derive a pairing", derives(fields{"type": "AES128", "descr": []byte("EXTAID")}), 406)
-		expect(audit.KeyDerive, audit.Failed, "")
+		expect(audit.KeyDerive, audit.Failed, source)
 		used(source)
 		k.want("derive what cannot be", derives(fields{"type": "MLKEM512"}), 400)
 

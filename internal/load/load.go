@@ -99,6 +99,8 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("HTTP %d", e.Status)
 }
 
+const maxAnswer = 1 << 20 // bytes
+
 // Do sends a prepared request and returns the body of a 200, which is good
 // until the next Do. Another status is a *StatusError, and the connection can
 // be used on.
@@ -129,6 +131,9 @@ func (c *Conn) Do(request []byte) ([]byte, error) {
 		if v, found := strings.CutPrefix(string(h), "Content-Length: "); found {
 			if length, err = strconv.Atoi(strings.TrimSpace(v)); err != nil {
 				return nil, err
+			}
+			if length < 0 || length > maxAnswer {
+				return nil, fmt.Errorf("an answer of %d bytes", length)
 			}
 		}
 		if v, found := strings.CutPrefix(string(h), "X-Hem-Error: "); found {

@@ -23,7 +23,7 @@ func (m *Module) KeyList(ctx context.Context, p *Pass, offset, count string) (ap
 	from, ok := pageNumber(offset)
 	limit, ok2 := pageNumber(count)
 	if !ok || !ok2 {
-		return api.KeyList{}, api.ErrNotAcceptable.Because("offset and count are decimal numbers")
+		return api.KeyList{}, api.ErrNotAcceptable.Because("offset and count are decimal numbers of at most 18 digits")
 	}
 	page, err := m.keys.List(ctx, from, pageLimit(limit))
 	if err != nil {
@@ -84,7 +84,12 @@ func (m *Module) KeySearch(ctx context.Context, p *Pass, req api.KeySearch) (api
 	if req.Offset < 0 || req.Limit < 0 {
 		return api.KeyList{}, api.ErrBadRequest.Because("offset and limit cannot be negative")
 	}
+	leave, err := m.searches.enter(ctx, p.claims == nil)
+	if err != nil {
+		return api.KeyList{}, err
+	}
 	page, err := m.keys.Search(ctx, needle, req.Offset, pageLimit(req.Limit))
+	leave()
 	if err != nil {
 		return api.KeyList{}, m.keyFailure(ctx, p.state, err)
 	}
@@ -153,7 +158,7 @@ func (m *Module) KeyCreate(ctx context.Context, p *Pass, req api.KeyCreate) (api
 	}
 	n.Material = n.Algorithm.NewMaterial()
 	defer clear(n.Material)
-	return m.addKey(ctx, p, audit.KeyGeneration, n)
+	return m.addKey(ctx, p, audit.KeyGeneration, nil, n)
 }
 
 // KeyImport stores a public key.
@@ -175,7 +180,8 @@ func (m *Module) KeyImport(ctx context.Context, p *Pass, req api.KeyImport) (api
 	if _, err := algorithm.OpenPublic(n.Public); err != nil {
 		return api.KeyCreated{}, m.notDone(ctx, p, audit.KeyImport, "pubkey is no public key of this type", nil)
 	}
-	return m.addKey(ctx, p, audit.KeyImport, n)
+	kid := keyring.KIDOf(n.Public)
+	return m.addKey(ctx, p, audit.KeyImport, kid[:], n)
 }
 
 // KeyDerive makes a key from the ECDH secret of a key and a peer.
@@ -202,7 +208,7 @@ func (m *Module) KeyDerive(ctx context.Context, p *Pass, req api.KeyDerive) (api
 		return api.KeyCreated{}, m.keyFailure(ctx, p.state, err)
 	}
 	defer clear(n.Material)
-	return m.addKey(ctx, p, audit.KeyDerive, n, u.record(nil, p, kid)...)
+	return m.addKey(ctx, p, audit.KeyDerive, kid[:], n, u.record(nil, p, kid)...)
 }
 
 // derive is the material of a new key of type a:
@@ -225,11 +231,11 @@ func (u *use) derive(ctx context.Context, kid store.KID, other peer, a *suite.Al
 	return a.MaterialFrom(u.clears(suite.HKDFSHA256(secret, []byte(infoDerive+string(a.Type)), a.DerivedSize())))
 }
 
-// addKey stores a new key. more are records beside the key's own, whether it
-// is stored or not.
-func (m *Module) addKey(ctx context.Context, p *Pass, what audit.Type, n keyring.NewKey, more ...audit.Record) (api.KeyCreated, error) {
+// addKey stores a new key. about is the kid that a failure is recorded with;
+// more are records beside the key's own, whether it is stored or not.
+func (m *Module) addKey(ctx context.Context, p *Pass, what audit.Type, about []byte, n keyring.NewKey, more ...audit.Record) (api.KeyCreated, error) {
 	if isPairing(n.Descr) {
-		return api.KeyCreated{}, m.notDone(ctx, p, what, "this beginning of descr is kept for pairings", nil, more...)
+		return api.KeyCreated{}, m.notDone(ctx, p, what, "this beginning of descr is kept for pairings", about, more...)
 	}
 	row, err := m.keys.Prepare(n, p.now)
 	if err != nil {
@@ -243,9 +249,9 @@ func (m *Module) addKey(ctx context.Context, p *Pass, what audit.Type, n keyring
 	})
 	switch {
 	case errors.Is(err, keyring.ErrFull):
-		return api.KeyCreated{}, m.notDone(ctx, p, what, "the key repository is full", nil, more...)
+		return api.KeyCreated{}, m.notDone(ctx, p, what, "the key repository is full", about, more...)
 	case errors.Is(err, keyring.ErrDuplicate):
-		return api.KeyCreated{}, m.notDone(ctx, p, what, "this key is stored already", row.KID[:], more...)
+		return api.KeyCreated{}, m.notDone(ctx, p, what, "this key is stored already", about, more...)
 	case err != nil:
 		return api.KeyCreated{}, err
 	}

@@ -81,15 +81,17 @@ type Config struct {
 
 // Module is a running HEM. Its methods may be called concurrently.
 type Module struct {
-	cfg    Config
-	log    *slog.Logger
-	audit  auditLog
-	keys   *keyring.Ring
-	sweep  sweep
-	clock  clock
-	damper damper
-	boots  boots
-	rules  []Rule
+	cfg   Config
+	log   *slog.Logger
+	audit auditLog
+	keys  *keyring.Ring
+	sweep sweep
+
+	searches searches
+	clock    clock
+	damper   damper
+	boots    boots
+	rules    []Rule
 
 	thermometer thermometer
 	shutDown    atomic.Bool // SHUTDOWN is in the log
@@ -113,6 +115,8 @@ func New(ctx context.Context, cfg Config) (*Module, error) {
 		damper: session.NewDamper(cfg.Damping),
 		boots:  session.LocalBoots{},
 		rules:  rules(),
+
+		searches: newSearches(),
 	}
 	st, err := m.loadState(ctx)
 	if err != nil {
