@@ -97,7 +97,7 @@ type scriptModule struct {
 	stderr bytes.Buffer
 }
 
-const processPatience = 20 * time.Second
+const processPatience = time.Minute
 
 func (m *scriptModule) start(ts *testscript.TestScript, args []string) {
 	m.stop(ts)
