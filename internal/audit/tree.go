@@ -18,8 +18,10 @@ type tree struct {
 }
 
 // add appends the leaf that line is.
-func (t *tree) add(line []byte) {
-	completed, err := tlog.StoredHashes(t.size, line, t)
+func (t *tree) add(line []byte) { t.addHash(tlog.RecordHash(line)) }
+
+func (t *tree) addHash(leaf tlog.Hash) {
+	completed, err := tlog.StoredHashesForRecordHash(t.size, leaf, t)
 	if err != nil {
 		panic(err) // ReadHashes has none
 	}
