@@ -136,48 +136,46 @@ func (v *Verification) File(r io.Reader) (Report, error) {
 }
 
 // Tail reads records that follow what was read so far, as the module gives
-// them: whole lines, without headers. It returns how many hold; the error is as
-// that of File, its place being that in lines.
-func (v *Verification) Tail(lines []byte) (int, error) {
+// them: whole lines, without headers. It adds what holds to rep. The error is
+// as that of File, its line and offset being those in lines.
+func (v *Verification) Tail(lines []byte, rep *Report) error {
 	n, offset := 0, int64(0)
 	for line := range bytes.Lines(lines) {
+		n++
 		bad := func(why string) error {
 			v.failed = true
-			return &BadRecordError{Line: n + 1, Seq: v.tail.seq, Offset: offset, Why: why}
+			return &BadRecordError{Line: n, Seq: v.tail.seq, Offset: offset, Why: why}
 		}
 		text, ok := bytes.CutSuffix(line, []byte{'\n'})
 		if !ok {
-			return n, bad("the line does not end")
+			return bad("the line does not end")
 		}
-		if bytes.HasPrefix(text, []byte("0|")) { // a file begins
+		e, err := Parse(text)
+		if err != nil {
+			return bad(err.Error())
+		}
+		switch {
+		case e.Seq == 0: // a file begins
 			v.tail, v.midway = lineCheck{eidSign: v.eidSign}, false
+		case v.midway:
+			// The MAC cannot be judged before the next key; the tree is what counts.
+			v.tail.seq, v.midway = e.Seq, !e.isKeyInit()
 		}
 		if v.midway {
-			// Its MAC cannot be judged before the next key; the tree is what counts.
-			e, err := Parse(text)
-			if err != nil {
-				return n, bad(err.Error())
-			}
-			v.tail.seq = e.Seq + 1
-			if e.isKeyInit() {
-				v.tail.seq, v.midway = e.Seq, false
-			}
-		}
-		if !v.midway {
-			if _, why := v.tail.check(text); why != "" {
-				return n, bad(why)
-			}
+			v.tail.seq++
+		} else if _, why := v.tail.check(text); why != "" {
+			return bad(why)
 		}
 		if err := v.leaf(text); err != nil {
 			if at, ok := errors.AsType[*BadRecordError](err); ok {
-				at.Line, at.Seq, at.Offset = n+1, v.tail.seq-1, offset
+				at.Line, at.Seq, at.Offset = n, e.Seq, offset
 			}
-			return n, err
+			return err
 		}
-		n++
+		rep.count(e)
 		offset += int64(len(line))
 	}
-	return n, nil
+	return nil
 }
 
 // End says that nothing follows. It is a *CutError when a checkpoint covers

@@ -361,8 +361,9 @@ func TestVerifyTail(t *testing.T) {
 	v, err := NewVerification(signer().Public())
 	must(t, err)
 	must(t, v.Expect(c))
-	if n, err := v.Tail(lines); err != nil || n != 18 {
-		t.Fatalf("%d, %v", n, err)
+	var rep Report
+	if err := v.Tail(lines, &rep); err != nil || rep.Records != 18 || rep.Keys != 6 {
+		t.Fatalf("%+v, %v", rep, err)
 	}
 	if held, _ := v.Held(); held != 18 {
 		t.Errorf("%d held", held)
@@ -379,8 +380,9 @@ func TestVerifyTail(t *testing.T) {
 		must(t, v.Resume(bytes.NewReader(leaves), early))
 		must(t, v.Expect(c))
 		rest := bytes.Join(split[from:], nil)
-		if n, err := v.Tail(rest); err != nil || n != 18-from {
-			t.Fatalf("from %d: %d, %v", from, n, err)
+		var rep Report
+		if err := v.Tail(rest, &rep); err != nil || rep.Records != 18-from {
+			t.Fatalf("from %d: %+v, %v", from, rep, err)
 		}
 		// And a change there is found.
 		v, err = NewVerification(signer().Public())
@@ -391,20 +393,18 @@ func TestVerifyTail(t *testing.T) {
 		if bytes.Equal(other, rest) {
 			continue // only KEY_INIT is left
 		}
-		if _, err := v.Tail(other); err == nil {
+		if err := v.Tail(other, &rep); err == nil {
 			t.Errorf("from %d: a changed record passes", from)
 		}
 	}
-	_, c.Root = 0, [32]byte{}
-	v, err = NewVerification(signer().Public())
-	must(t, err)
-	if err := v.Resume(bytes.NewReader(leaves), c); err == nil {
-		t.Error("leaf hashes of another log are taken up")
+	for what, known := range map[string][]byte{"too few": leaves[:17*32], "others": append([]byte{leaves[0] ^ 1}, leaves[1:]...)} {
+		v, err := NewVerification(signer().Public())
+		must(t, err)
+		if err := v.Resume(bytes.NewReader(known), c); err == nil {
+			t.Errorf("leaf hashes are taken up: %s", what)
+		}
 	}
-	if err := v.Resume(bytes.NewReader(nil), c); err != nil && v.Size() != 18 {
-		t.Errorf("%v", err)
-	}
-	if _, err := v.Tail([]byte("0|6955b900")); err == nil {
+	if err := v.Tail([]byte("0|6955b900"), &rep); err == nil {
 		t.Error("half a line passes")
 	}
 }

@@ -73,21 +73,25 @@ func verifyFile(r io.Reader, eidSign []byte, see func(line []byte) error) (Repor
 		if err != nil {
 			return rep, err
 		}
-		if rep.Records == 0 {
-			rep.First = e.Time
-		} else if e.Time < rep.Last {
-			rep.SetBack++
-		}
-		rep.Records++
-		rep.Last = e.Time
-		switch {
-		case e.isKeyInit():
-			rep.Keys++
-		case e.Result == Failed:
-			rep.Failed++
-		case e.Result == Error:
-			rep.Errors++
-		}
+		rep.count(e)
+	}
+}
+
+func (rep *Report) count(e Entry) {
+	if rep.Records == 0 {
+		rep.First = e.Time
+	} else if e.Time < rep.Last {
+		rep.SetBack++
+	}
+	rep.Records++
+	rep.Last = e.Time
+	switch {
+	case e.isKeyInit():
+		rep.Keys++
+	case e.Result == Failed:
+		rep.Failed++
+	case e.Result == Error:
+		rep.Errors++
 	}
 }
 

@@ -69,7 +69,7 @@ func TestLogTailAndCheckpoint(t *testing.T) {
 			err = v.Expect(c)
 		}
 		if err == nil {
-			_, err = v.Tail(tail(0).body)
+			err = v.Tail(tail(0).body, new(audit.Report))
 		}
 		if held, ok := v.Held(); err != nil || !ok || held != c.Size {
 			t.Fatalf("the tail does not have the checkpoint's root: %v", err)
