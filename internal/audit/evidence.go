@@ -29,6 +29,7 @@ type Verification struct {
 	held    int64        // records under the last checkpoint that held
 	proven  bool         // one did
 	failed  bool         // the tree is not the checkpoints' any more
+	fork    error        // found, and not yet told
 	known   *bufio.Reader
 	tail    lineCheck
 	midway  bool // tail was taken up within a file whose key is not known
@@ -118,10 +119,18 @@ func (v *Verification) leaf(line []byte) error {
 		c := v.points[0]
 		v.points = v.points[1:]
 		if err := v.compare(c); err != nil {
-			return err
+			v.fork = err
+			break
 		}
 	}
 	return nil
+}
+
+// told is the fork once, after the lines were judged to their end.
+func (v *Verification) told() error {
+	err := v.fork
+	v.fork = nil
+	return err
 }
 
 // File reads the next file of the log, whole. The error is a *BadRecordError,
@@ -131,8 +140,9 @@ func (v *Verification) File(r io.Reader) (Report, error) {
 	rep, err := verifyFile(r, v.eidSign, v.leaf)
 	if err != nil {
 		v.failed = true
+		return rep, err
 	}
-	return rep, err
+	return rep, v.told()
 }
 
 // Tail reads records that follow what was read so far, as the module gives
@@ -175,7 +185,7 @@ func (v *Verification) Tail(lines []byte, rep *Report) error {
 		rep.count(e)
 		offset += int64(len(line))
 	}
-	return nil
+	return v.told()
 }
 
 // End says that nothing follows. It is a *CutError when a checkpoint covers
