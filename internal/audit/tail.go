@@ -13,7 +13,8 @@ import (
 	"softhem/internal/store"
 )
 
-// ErrNoLeaf: the log does not have that many records.
+// ErrNoLeaf: the log does not have that many records, or the file that had it
+// was taken away.
 var ErrNoLeaf = errors.New("audit: no such leaf")
 
 // MaxTail is how many bytes a Tail has at most.
@@ -97,6 +98,16 @@ func (l *Log) Tail(ctx context.Context, leaf int64) ([]byte, error) {
 			break
 		}
 		at.file, at.offset = ids[i], 0
+		first, err := l.firstLeaf(ctx, at.file)
+		if err != nil {
+			return nil, err
+		}
+		if first != at.leaf { // the file between is gone
+			if next == leaf {
+				return nil, ErrNoLeaf
+			}
+			return tail, nil
+		}
 	}
 	l.remember(at)
 	return tail, nil
@@ -115,23 +126,32 @@ func (l *Log) find(ctx context.Context, ids []string, leaf int64) (place, error)
 	if best.leaf == leaf {
 		return best, nil
 	}
-	var first int64 // of the file found
-	err := l.cfg.Store.View(ctx, func(r store.Reader) (err error) {
-		start := func(id string) int64 {
-			p, loadErr := records.Load[past](ctx, r, l.cfg.Sealer, kindFile, id)
-			err = errors.Join(err, loadErr)
-			return p.Tree.Size
-		}
-		i := sort.Search(len(ids), func(i int) bool { return start(ids[i]) > leaf }) - 1
-		if err != nil || i < 0 {
-			return errors.Join(err, fmt.Errorf("audit: no file has leaf %d", leaf))
-		}
-		if first = start(ids[i]); first > best.leaf {
+	var err error
+	start := func(id string) int64 {
+		first, loadErr := l.firstLeaf(ctx, id)
+		err = errors.Join(err, loadErr)
+		return first
+	}
+	i := sort.Search(len(ids), func(i int) bool { return start(ids[i]) > leaf }) - 1
+	if err == nil && i < 0 {
+		return best, ErrNoLeaf // of a file that is gone
+	}
+	if err == nil {
+		if first := start(ids[i]); first > best.leaf {
 			best = place{leaf: first, file: ids[i]}
 		}
+	}
+	return best, err
+}
+
+// firstLeaf is the number of a file's first record.
+func (l *Log) firstLeaf(ctx context.Context, id string) (first int64, err error) {
+	err = l.cfg.Store.View(ctx, func(r store.Reader) error {
+		p, err := records.Load[past](ctx, r, l.cfg.Sealer, kindFile, id)
+		first = p.Tree.Size
 		return err
 	})
-	return best, err
+	return first, err
 }
 
 // remember keeps the place where a reader will go on.

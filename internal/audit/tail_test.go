@@ -3,6 +3,8 @@ package audit
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -86,6 +88,33 @@ func TestTailAtRandom(t *testing.T) {
 		tail, err := l.Tail(t.Context(), int64(leaf))
 		if want := strings.Join(all[leaf:], "\n") + "\n"; err != nil || string(tail) != want {
 			t.Fatalf("leaf %d: %v, %d bytes of %d", leaf, err, len(tail), len(want))
+		}
+	}
+}
+
+// What is asked of a file that was moved away is not there; no other record is
+// given in its place.
+func TestTailWithoutOldFiles(t *testing.T) {
+	for _, gone := range []int{0, 1} {
+		dir, st := t.TempDir(), openStore(t, "")
+		l := openLog(t, config(st, dir))
+		for range 4 {
+			must(t, l.StartBoot(t.Context()))
+			must(t, l.Append(t.Context(), Record{Type: Reboot, Who: "M"}))
+		}
+		all, _ := leavesOf(t, l)
+		must(t, l.Close(t.Context()))
+		must(t, os.Remove(filepath.Join(dir, l.Files()[gone])))
+		l = openLog(t, config(st, dir))
+		must(t, l.StartBoot(t.Context()))
+		for leaf := range all {
+			tail, err := l.Tail(t.Context(), int64(leaf))
+			switch {
+			case leaf/3 == gone && !errors.Is(err, ErrNoLeaf):
+				t.Errorf("file %d gone, leaf %d: %v, %s", gone, leaf, err, tail)
+			case leaf/3 != gone && (err != nil || !strings.HasPrefix(string(tail), all[leaf]+"\n")):
+				t.Errorf("file %d gone, leaf %d: %v, %s", gone, leaf, err, tail)
+			}
 		}
 	}
 }

@@ -53,7 +53,9 @@ func BenchmarkTree(b *testing.B) {
 	line := []byte("12|6955b909|20|0|U|A4Lj6rWWWYsfNYLvkLYaDg|Tq00Z2lB1jYj84X_6seZ2g")
 	b.ReportAllocs()
 	var t tree
+	before := processorTime(b)
 	for b.Loop() {
 		t.add(line)
 	}
+	b.ReportMetric(float64((processorTime(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
 }
