@@ -35,7 +35,7 @@ hash of every record, 32 bytes each. The first run reads the whole log, and prin
 A record is printed when its line holds, at once, and is sure when the checkpoint after it has been
 verified, within --interval. Each read is in the module's log too.`,
 		Example: `  hem log follow
-  hem log follow --once --all >> records
+  hem log follow --once --all
   hem log verify --checkpoint ~/.local/state/softhem/*.checkpoint`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
