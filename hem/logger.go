@@ -87,6 +87,51 @@ func (c *Client) LogFile(ctx context.Context, id string) (io.ReadCloser, error) 
 	return &logReader{ReadCloser: resp.Body, c: c, r: r}, nil
 }
 
+// LogCheckpoint reads a checkpoint of the log as it is now, signed by the module:
+// GET /api/logger/checkpoint, scope logger:get. It is a C2SP tlog-checkpoint: three lines with
+// origin, number of records and root of the tree over them, an empty line, and the signature,
+// which is not checked here.
+//
+// Errors: those of [Client.Login]; 409 when the log cannot be written.
+func (c *Client) LogCheckpoint(ctx context.Context) ([]byte, error) {
+	return c.textAs(ctx, "read the log's checkpoint", "/api/logger/checkpoint", api.ScopeLoggerGet)
+}
+
+// LogTail reads records from number leaf on, counted from 0 over all files, those of the file
+// still being written too: GET /api/logger/tail/{leaf}, scope logger:get. Each has its newline. One
+// answer has about 1 MiB of them; it is empty where the log ends.
+//
+// Errors: those of [Client.Login]; [ErrArgument], 404 when the module keeps no log files (EPA),
+// 406 when there are fewer than leaf records, 409 when the log cannot be written.
+func (c *Client) LogTail(ctx context.Context, leaf int64) ([]byte, error) {
+	const op = "read the end of the log"
+	if leaf < 0 {
+		return nil, &OpError{Op: op, Err: fmt.Errorf("%w: the number of a record is negative", ErrArgument)}
+	}
+	return c.textAs(ctx, op, "/api/logger/tail/"+strconv.FormatInt(leaf, 10), api.ScopeLoggerGet)
+}
+
+// maxTextBytes is the longest text taken in one piece.
+const maxTextBytes = 4 << 20
+
+// textAs reads an answer that is text.
+func (c *Client) textAs(ctx context.Context, op, path, scope string) ([]byte, error) {
+	r := call{op: op, method: http.MethodGet, path: path}
+	resp, err := c.authorised(ctx, r, scope)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxTextBytes+1))
+	if err != nil {
+		return nil, unreachable(r.op, r.where(), c.base, err)
+	}
+	if len(text) > maxTextBytes {
+		return nil, r.fail(fmt.Errorf("%w: it is longer than %d bytes", ErrProtocol, maxTextBytes))
+	}
+	return text, nil
+}
+
 func isLogID(id string) bool {
 	if len(id) != 8 {
 		return false

@@ -80,6 +80,11 @@ var importRules = []struct {
 		[]string{"softhem/internal/envelope", "softhem/cmd/hem"},
 	},
 	{
+		"the tree over the log and its checkpoints are made and judged in one place",
+		func(p string) bool { return strings.HasPrefix(p, "golang.org/x/mod/") },
+		[]string{"softhem/internal/audit"},
+	},
+	{
 		"tests' tools are for tests; hemtest is one",
 		func(p string) bool { return p == "testing" || p == "softhem/hemtest" },
 		[]string{"softhem/hemtest", "softhem/internal/store/storetest"},

@@ -23,7 +23,7 @@ it began in hex. Needs a token for logger:get.`,
 		Example: `  hem log list
   hem log verify`,
 	}
-	c.AddCommand(newLogListCmd(o), newLogGetCmd(o), newLogVerifyCmd(o))
+	c.AddCommand(newLogListCmd(o), newLogGetCmd(o), newLogVerifyCmd(o), newLogCheckpointCmd(o), newLogFollowCmd(o))
 	return c
 }
 

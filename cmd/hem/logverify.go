@@ -8,19 +8,20 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"softhem/api"
 	"softhem/hem"
-	"softhem/internal/audit"
 	"softhem/internal/suite"
 )
 
 // errNoCheckpoint is what lines that hold are worth by themselves.
 var errNoCheckpoint = errors.New("not tamper-evident without a checkpoint: every line holds, which proves that nothing broke by accident, " +
-	"but whoever can write the files could have rewritten or cut them; if that is enough for you, add --lines-only")
+	"but whoever can write the files could have rewritten or cut them; give one that was kept elsewhere with --checkpoint, or if that is enough for you, add --lines-only")
 
 // A verdict is what was found in one file. Its JSON is stable.
 type verdict struct {
@@ -46,30 +47,49 @@ type badRecord struct {
 
 // A verification is all files. Its JSON is stable.
 type verification struct {
-	LinesHold     bool      `json:"lines_hold"`
-	TamperEvident bool      `json:"tamper_evident"` // always false: there are no checkpoints yet
-	Files         []verdict `json:"files"`
+	LinesHold     bool        `json:"lines_hold"`
+	TamperEvident bool        `json:"tamper_evident"`   // every checkpoint given holds, and so does every line
+	Covered       int64       `json:"covered,omitzero"` // records under the last checkpoint given that holds
+	Records       int64       `json:"records,omitzero"` // of the whole log; with a checkpoint only
+	Another       *recordSpan `json:"another,omitzero"` // where the first record is that is another
+	Missing       *recordSpan `json:"missing,omitzero"` // records that a checkpoint covers and that are gone
+	Files         []verdict   `json:"files"`
+}
+
+// A recordSpan is a stretch of the log, its records counted from 0 over all
+// files.
+type recordSpan struct {
+	From int64 `json:"from"`
+	To   int64 `json:"to"` // the first after it
 }
 
 func newLogVerifyCmd(o *options) *cobra.Command {
-	var files []string
+	var files, checkpoints []string
 	var key string
 	var linesOnly bool
 	c := &cobra.Command{
 		Use:   "verify [ID...] | --file FILE... --key KEY",
 		Short: "Verify log files",
-		Long: `Verify that every line of log files holds: its form, its place, its MAC, and that each MAC
-key is signed by the module. Without --file the module's finished files are fetched,
-all or those named; with --file the module is not asked, and --key says whose log it is.
+		Long: `Verify a log against a checkpoint of it that was kept outside the module: that no
+record was changed, dropped, added or moved since, and none cut off, whoever has had the
+files. Without --file the module is asked for its log, with the file being written; with
+--file it is not, and --key says whose log it is. Then all files have to be given.
 
-The MAC key stands in the file. So lines that hold show that nothing broke by accident,
-and no more: to notice a log that was rewritten or cut takes a checkpoint that was
-kept outside the module, which this version cannot use yet. Therefore the exit status is
-1 even when every line holds, unless --lines-only says that this is all you ask.`,
-		Example: `  hem log verify --lines-only
-  hem log verify 6955b900
+Without a checkpoint every line is verified by itself: its form, its place, its MAC, and that
+each MAC key is signed by the module. But the MAC key stands in the file. So lines that hold
+show that nothing broke by accident, and no more, and the exit status is 1 even when every line
+holds, unless --lines-only says that this is all you ask.
+
+The first bad record is named. If all lines hold because they were forged with their keys, a
+checkpoint can only tell before which record it happened, and a second one after which; if
+hem log follow has kept its own notes beside the checkpoint (.leaves), they tell the record.
+
+A line before the first record of a file is no part of what a checkpoint covers.`,
+		Example: `  hem log checkpoint -o yesterday.checkpoint
+  hem log verify --checkpoint yesterday.checkpoint
+  hem log verify --lines-only 6955b900
   hem config get --json > module.json
-  hem log verify --lines-only --file *.log --key module.json`,
+  hem log verify --checkpoint yesterday.checkpoint --file *.log --key module.json`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			var eidSign []byte
@@ -79,15 +99,21 @@ kept outside the module, which this version cannot use yet. Therefore the exit s
 					return &usageError{c.CommandPath(), err.Error()}
 				}
 			}
+			if len(checkpoints) > 0 && (linesOnly || len(files) == 0 && len(args) > 0) {
+				return &usageError{c.CommandPath(), "a checkpoint is of the whole log; --lines-only and single files do not go with it"}
+			}
+			e, err := readEvidence(checkpoints)
+			if err != nil {
+				return err
+			}
 			result := verification{Files: []verdict{}}
-			var err error
 			switch {
 			case len(files) == 0:
-				err = o.verifyOnline(c.Context(), args, eidSign, &result)
+				err = o.verifyOnline(c.Context(), args, eidSign, e, &result)
 			case eidSign == nil:
 				return &usageError{c.CommandPath(), "--key is missing; without it a log signed by anyone would pass"}
 			default:
-				err = verifyFiles(append(files, args...), eidSign, &result)
+				err = o.verifyFiles(append(files, args...), eidSign, e, &result)
 			}
 			if err != nil {
 				return err
@@ -96,6 +122,7 @@ kept outside the module, which this version cannot use yet. Therefore the exit s
 		},
 	}
 	c.Flags().StringArrayVar(&files, "file", nil, "`file` to verify, and all arguments, without asking a module")
+	c.Flags().StringArrayVar(&checkpoints, "checkpoint", nil, "`file` with a checkpoint that was kept outside the module; repeatable")
 	c.Flags().StringVar(&key, "key", "", "the module's eid_sign: base64, or a file with it or with the output of hem config get --json")
 	c.Flags().BoolVar(&linesOnly, "lines-only", false, "be content when every line holds")
 	return c
@@ -130,25 +157,52 @@ func readKey(text string) ([]byte, error) {
 	return nil, errors.New("--key: the file holds no key of 32 bytes")
 }
 
-func verifyFiles(paths []string, eidSign []byte, result *verification) error {
+func (o *options) verifyFiles(paths []string, eidSign []byte, e *evidence, result *verification) error {
+	if err := e.begin(eidSign, result); err != nil {
+		return err
+	}
+	if e.given() { // names sort by age, however they were given
+		slices.SortStableFunc(paths, func(a, b string) int { return strings.Compare(filepath.Base(a), filepath.Base(b)) })
+	}
+	o.progress.begin()
+	defer o.progress.end()
 	for _, path := range paths {
 		f, err := os.Open(path)
 		if err != nil {
 			return err
 		}
-		v, err := verify(path, f, eidSign)
+		err = e.file(path, &counted{Reader: f, o: o, name: path}, result)
 		f.Close()
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
-		result.Files = append(result.Files, v)
 	}
-	return nil
+	return e.end(result)
 }
 
-// verifyOnline fetches and verifies the files named, or all that are finished.
-// eidSign, if not nil, is the key the module must have.
-func (o *options) verifyOnline(ctx context.Context, ids []string, eidSign []byte, result *verification) error {
+// A counted reader shows how far it is.
+type counted struct {
+	io.Reader
+	o    *options
+	name string
+	n    int64 // bytes
+	said int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	const step = 8 << 20
+	if c.n += int64(n); c.n-c.said >= step {
+		c.said = c.n
+		c.o.progress.say(fmt.Sprintf("verifying %s, %d MB", clean(c.name), c.n/1_000_000))
+	}
+	return n, err
+}
+
+// verifyOnline fetches and verifies the files named, or all that are finished,
+// and with a checkpoint all there is. eidSign, if not nil, is the key the module
+// must have.
+func (o *options) verifyOnline(ctx context.Context, ids []string, eidSign []byte, e *evidence, result *verification) error {
 	return o.with(ctx, need{scope: api.ScopeLoggerGet}, func(m *hem.Client) error {
 		moduleKey, err := loggerKey(ctx, m)
 		if err != nil {
@@ -157,27 +211,44 @@ func (o *options) verifyOnline(ctx context.Context, ids []string, eidSign []byte
 		if eidSign != nil && !suite.Equal(eidSign, moduleKey) {
 			return errors.New("the module's key is not the one given with --key; is it the right module?")
 		}
+		if err := e.begin(moduleKey, result); err != nil {
+			return err
+		}
+		size := int64(0)
+		if e.given() {
+			if size, err = e.expectNow(ctx, m, moduleKey); err != nil {
+				return err
+			}
+		}
 		all := len(ids) == 0
 		if all {
 			if ids, err = allLogs(ctx, m); err != nil {
 				return err
 			}
 		}
+		current := ""
 		for i, id := range ids {
 			file, err := m.LogFile(ctx, strings.ToLower(id))
 			if all && i == len(ids)-1 && errors.Is(err, api.ErrNotAcceptable) {
-				o.note("%s is left out: it is being written", clean(id))
+				if current = id; !e.given() {
+					o.note("%s is left out: it is being written", clean(id))
+				}
 				continue
 			}
 			if err != nil {
 				return err
 			}
-			v, err := verify(id, file, moduleKey)
+			err = e.file(id, &counted{Reader: file, o: o, name: id}, result)
 			file.Close()
 			if err != nil {
 				return fmt.Errorf("log %s: %w", clean(id), err)
 			}
-			result.Files = append(result.Files, v)
+		}
+		if e.given() {
+			if err := e.rest(ctx, m, current, size, result); err != nil {
+				return err
+			}
+			return e.end(result)
 		}
 		if len(result.Files) == 0 {
 			return errors.New("there is no finished log file yet; the first is finished by a reboot: hem reboot")
@@ -201,21 +272,6 @@ func loggerKey(ctx context.Context, m *hem.Client) ([]byte, error) {
 	return key, nil
 }
 
-// verify reads one file to its end or to its first bad record. An error is r's.
-func verify(name string, r io.Reader, eidSign []byte) (verdict, error) {
-	report, err := audit.VerifyFile(r, eidSign)
-	v := verdict{
-		File: name, Records: report.Records, Keys: report.Keys, Failed: report.Failed, Errors: report.Errors,
-		SetBack: report.SetBack, First: report.First, Last: report.Last,
-	}
-	if bad, ok := errors.AsType[*audit.BadRecordError](err); ok {
-		v.Bad = &badRecord{Line: bad.Line, Record: bad.Seq, Offset: bad.Offset, Why: bad.Why}
-		return v, nil
-	}
-	v.OK = err == nil
-	return v, err
-}
-
 // reportVerification prints what was found, and is an error unless it is enough.
 func (o *options) reportVerification(result *verification, linesOnly bool) error {
 	var first *verdict
@@ -225,6 +281,7 @@ func (o *options) reportVerification(result *verification, linesOnly bool) error
 		}
 	}
 	result.LinesHold = first == nil
+	result.TamperEvident = result.TamperEvident && first == nil && result.Another == nil && result.Missing == nil
 	if o.json {
 		if err := printJSON(o.t.out, result); err != nil {
 			return err
@@ -241,6 +298,17 @@ func (o *options) reportVerification(result *verification, linesOnly bool) error
 	switch {
 	case first != nil:
 		return fmt.Errorf("%s does not hold from line %d on (record %d): %s; the lines before it do", clean(first.File), first.Bad.Line, first.Bad.Record, first.Bad.Why)
+	case result.Another != nil:
+		return fmt.Errorf("the log is not the one of the checkpoint: every line holds, but the first record that is another is between %d and %d, counted from 0 over all files; somebody wrote it anew with the keys in the file",
+			result.Another.From, result.Another.To-1)
+	case result.Missing != nil:
+		return fmt.Errorf("the log was cut: it has %d records, and had %d when the checkpoint was signed; record %d, counted from 0 over all files, and those after it are gone",
+			result.Missing.From, result.Missing.To, result.Missing.From)
+	case result.TamperEvident:
+		if !o.json {
+			_, err := fmt.Fprintf(o.t.out, "the first %d records of %d are those that the checkpoint was signed for\n", result.Covered, result.Records)
+			return err
+		}
 	case !linesOnly:
 		return errNoCheckpoint
 	}

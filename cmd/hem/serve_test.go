@@ -140,7 +140,7 @@ func testServeRefusals(t *testing.T, p program) {
 			_, err = f.WriteAt(binary.BigEndian.AppendUint32(nil, 9999), 60)
 			must(t, err)
 			must(t, f.Close())
-		}, nil, "has schema version 9999 and this program knows 1; run the newer program, or restore a backup"},
+		}, nil, "has schema version 9999 and this program knows 2; run the newer program, or restore a backup"},
 		{"no certificate", func(*testing.T, string) {}, []string{"--tls-cert", "/nowhere", "--tls-key", "/nowhere"}, "the TLS pair /nowhere, /nowhere cannot be used"},
 		{"half a pair", func(*testing.T, string) {}, []string{"--tls-cert", "/nowhere"}, "both a certificate file and a key file"},
 		{"no listener", func(*testing.T, string) {}, []string{"--http=off", "--https=off"}, "both listeners are off"},

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"runtime"
@@ -124,15 +125,18 @@ func fill(f file, from, to int64) (int64, error) {
 	return from, nil
 }
 
-// put writes rendered lines at the end of the file. What is in the log later
-// (a tree over it, a sink) sees every line here, once, in order.
+// put writes rendered lines at the end of the file. What follows the log (the
+// tree, later a sink) sees every line here, once, in order, but for those that
+// StartBoot begins a file with.
 func (l *Log) put(lines []byte, next cursor) error {
 	s := l.seg
 	if _, err := s.f.WriteAt(lines, s.end); err != nil {
 		return l.fail("writing", err)
 	}
+	l.planCheckpoint(next.seq - s.seq)
 	s.cursor = next
 	s.end += int64(len(lines))
+	l.grow(lines)
 	l.lastTime.Store(next.time)
 	l.syncing.Lock()
 	defer l.syncing.Unlock()
@@ -142,6 +146,13 @@ func (l *Log) put(lines []byte, next cursor) error {
 		return nil
 	}
 	return l.syncLocked()
+}
+
+// grow adds whole lines to the tree.
+func (l *Log) grow(lines []byte) {
+	for line := range bytes.Lines(lines) {
+		l.tree.add(line[:len(line)-1])
+	}
 }
 
 // sync makes all that was written durable.

@@ -17,6 +17,7 @@ import (
 //	<id>.new        a file being made; it counts once renamed
 //	<id>.torn       what recovery took out of file <id>
 //	<id>.torn.new   the same, being made
+//	checkpoint      the last signed checkpoint, and checkpoint.new
 const (
 	newSuffix  = ".new"
 	tornSuffix = ".torn"
@@ -47,6 +48,8 @@ func (l *Log) StartBoot(ctx context.Context, first ...Record) error {
 	if l.Current() != "" && l.room() { // they belong to the boot they happened in
 		l.writeCounted() // what cannot be written stays counted
 	}
+	l.committing.Lock() // so that the store can be used with the turn held
+	defer l.committing.Unlock()
 	l.turn.Lock()
 	defer l.turn.Unlock()
 	if err := l.ready(); err != nil && !errors.Is(err, ErrNoBoot) {
@@ -60,6 +63,7 @@ func (l *Log) StartBoot(ctx context.Context, first ...Record) error {
 	s := &segment{id: formatID(start)}
 	key := suite.Random(keySize)
 	lines := fmt.Appendf(nil, "# %s\n", l.cfg.Product)
+	header := len(lines)
 	lines = s.renderKeyInit(lines, start, key, l.cfg.Sign(key))
 	lines = s.render(lines, start, Record{Type: Startup})
 	for _, r := range slices.Concat(first, l.carry) {
@@ -68,8 +72,10 @@ func (l *Log) StartBoot(ctx context.Context, first ...Record) error {
 	s.end = int64(len(lines))
 
 	// A crash before the rename leaves a .new, which the next Open removes,
-	// and the report of a recovery still to be made; after it, the file
-	// starts whole.
+	// the report of a recovery still to be made, and maybe what came before a
+	// file that is not there, which nobody asks for; after it, the file starts
+	// whole. The head is kept last: until then it is the one that a report
+	// of load was made from, and makes it again.
 	temp := s.id + newSuffix
 	var err error
 	if s.f, err = l.dir.create(temp); err == nil {
@@ -84,11 +90,17 @@ func (l *Log) StartBoot(ctx context.Context, first ...Record) error {
 	if err != nil {
 		return l.fail("making a file", err)
 	}
+	if err := l.keepPast(ctx, s.id); err != nil {
+		s.f.Close()
+		l.dir.remove(temp)
+		return err
+	}
 	if l.seg != nil {
 		if err := l.finish(); err != nil {
 			s.f.Close()
 			return err
 		}
+		l.total += l.seg.end
 	}
 	if err := l.dir.rename(temp, s.id); err != nil {
 		s.f.Close()
@@ -104,7 +116,12 @@ func (l *Log) StartBoot(ctx context.Context, first ...Record) error {
 	l.ids = append(l.ids, s.id)
 	l.current = s.id
 	l.mu.Unlock()
-	return nil
+	l.grow(lines[header:])
+	h, err := l.sign(l.tree, s.id)
+	if err == nil {
+		l.keepHead(ctx, h)
+	}
+	return err
 }
 
 // writeNew writes the first lines of a file and zeros to the end of the chunk,

@@ -3,6 +3,7 @@ package audit
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -41,9 +42,14 @@ func child(dir string) error {
 	if err != nil {
 		return err
 	}
-	l, err := Open(ctx, config(st, filepath.Join(dir, "log")))
+	cfg := config(st, filepath.Join(dir, "log"))
+	cfg.CheckpointRecords, cfg.CheckpointInterval = 20, 5*time.Millisecond // so that it is killed at one, too
+	l, err := Open(ctx, cfg)
 	if err != nil {
 		return err
+	}
+	if l.RolledBack() {
+		return errors.New("a crash was taken for a roll-back")
 	}
 	if err := l.StartBoot(ctx); err != nil {
 		return err
@@ -91,6 +97,13 @@ func child(dir string) error {
 			}
 		}()
 	}
+	go func() { // a witness
+		for {
+			time.Sleep(rand.N(10 * time.Millisecond))
+			note, err := l.Checkpoint(ctx)
+			answer("point", base64.StdEncoding.EncodeToString(note), err)
+		}
+	}()
 	for {
 		time.Sleep(rand.N(40 * time.Millisecond))
 		answer("boot", "", l.StartBoot(ctx))
@@ -98,7 +111,8 @@ func child(dir string) error {
 }
 
 // After kill -9 at any moment every answered record and change is there, every
-// change has its record, and every record its change.
+// change has its record, and every record its change. Every checkpoint that was
+// given holds, and no crash looks like a roll-back.
 func TestKill(t *testing.T) {
 	rounds := 60
 	if testing.Short() {
@@ -107,6 +121,7 @@ func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	tried, appended, committed := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	boots := 0
+	var points []Checkpoint
 	for round := range rounds {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), childVar+"="+dir)
@@ -126,6 +141,12 @@ func TestKill(t *testing.T) {
 				appended[name] = true
 			case "commit":
 				committed[name] = true
+			case "point":
+				note, err := base64.StdEncoding.DecodeString(name)
+				must(t, err)
+				c, err := ParseCheckpoint(note, signer().Public())
+				must(t, err)
+				points = append(points, c)
 			case "boot":
 				boots++
 				once.Do(func() { time.AfterFunc(rand.N(150*time.Millisecond), func() { cmd.Process.Kill() }) })
@@ -139,15 +160,49 @@ func TestKill(t *testing.T) {
 		}
 		if round%6 == 5 || round == rounds-1 { // in between the next child repairs
 			checkKilled(t, dir, tried, appended, committed, boots)
+			checkPoints(t, dir, points)
 		}
 		if t.Failed() {
 			t.FailNow()
 		}
 	}
-	if len(appended) < rounds || len(committed) < rounds || boots <= rounds {
-		t.Errorf("too little happened: %d appends, %d commits, %d boots", len(appended), len(committed), boots)
+	if len(appended) < rounds || len(committed) < rounds || boots <= rounds || len(points) < rounds {
+		t.Errorf("too little happened: %d appends, %d commits, %d boots, %d checkpoints", len(appended), len(committed), boots, len(points))
 	}
-	t.Logf("%d appends, %d commits, %d boots answered", len(appended), len(committed), boots)
+	t.Logf("%d appends, %d commits, %d boots, %d checkpoints answered", len(appended), len(committed), boots, len(points))
+}
+
+// checkPoints verifies the files against all checkpoints that were given, and
+// against that of the next start.
+func checkPoints(t *testing.T, dir string, points []Checkpoint) {
+	t.Helper()
+	st := openStore(t, filepath.Join(dir, "store.db"))
+	defer st.Close()
+	l := openLog(t, config(st, filepath.Join(dir, "log")))
+	defer l.Close(t.Context())
+	if l.RolledBack() {
+		t.Error("a crash was taken for a roll-back")
+	}
+	v, err := NewVerification(signer().Public())
+	must(t, err)
+	now := Checkpoint{Origin: testOrigin, Size: l.tree.size, Root: l.tree.root()}
+	for _, c := range append(points[:len(points):len(points)], now) {
+		must(t, v.Expect(c))
+	}
+	for _, id := range l.Files() {
+		f, _, err := l.dir.read(id)
+		must(t, err)
+		if _, err := v.File(f); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
+		f.Close()
+	}
+	if err := v.End(); err != nil {
+		t.Error(err)
+	}
+	if held, _ := v.Held(); held != now.Size {
+		t.Errorf("%d of %d records are under a checkpoint that holds", held, now.Size)
+	}
 }
 
 func checkKilled(t *testing.T, dir string, tried, appended, committed map[string]bool, boots int) {

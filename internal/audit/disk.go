@@ -100,6 +100,14 @@ func (d *diskFolder) read(name string) (io.ReadCloser, int64, error) {
 	return f, info.Size(), nil
 }
 
+func (d *diskFolder) size(name string) (int64, error) {
+	info, err := os.Stat(d.path(name))
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
 func (d *diskFolder) rename(from, to string) error {
 	if err := os.Rename(d.path(from), d.path(to)); err != nil {
 		return err

@@ -21,6 +21,8 @@ type folder interface {
 	open(name string) (file, error)
 	// read opens a file for reading, as long as it is now.
 	read(name string) (io.ReadCloser, int64, error)
+	// size is the size of a file in bytes.
+	size(name string) (int64, error)
 	// rename and remove are durable when they return.
 	rename(from, to string) error
 	remove(name string) error
@@ -84,6 +86,14 @@ func (d *memFolder) read(name string) (io.ReadCloser, int64, error) {
 	defer m.mu.RUnlock()
 	b := bytes.Clone(m.data)
 	return io.NopCloser(bytes.NewReader(b)), int64(len(b)), nil
+}
+
+func (d *memFolder) size(name string) (int64, error) {
+	f, err := d.open(name)
+	if err != nil {
+		return 0, err
+	}
+	return f.Size()
 }
 
 func (d *memFolder) rename(from, to string) error {

@@ -12,7 +12,7 @@
 //
 // # Who holds what
 //
-//	committing   one batch of changes in the store at a time
+//	committing   one batch of changes in the store at a time, and one checkpoint
 //	  turn       the end of the file: the next line's place, seq, time and key
 //	    syncing  the file to be synced, against a sync in the background
 //	      mu     queues, names, state; never held over I/O
@@ -33,6 +33,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"softhem/internal/records"
 	"softhem/internal/store"
 )
 
@@ -70,10 +71,15 @@ type Config struct {
 	// Dir is the folder of the files; it is made if missing, and belongs to
 	// one log at a time. "" keeps the files in memory.
 	Dir string
-	// Store is where Commit changes state. It keeps the log tail.
-	Store store.Store
-	// Sign is eid_sign: Ed25519 over msg.
-	Sign func(msg []byte) []byte
+	// Store is where Commit changes state. It keeps the log tail, and size and
+	// root of the tree, which Sealer seals.
+	Store  store.Store
+	Sealer records.Sealer
+	// Sign is eid_sign: Ed25519 over msg. EIDSign is its public key, 32 bytes.
+	Sign    func(msg []byte) []byte
+	EIDSign []byte
+	// Origin names the log in its checkpoints; see the function of that name.
+	Origin string
 	// Product is the header of each file, such as "softhem v0.1.0".
 	Product string
 	// Now is the module's clock in Unix seconds. It may run behind the log:
@@ -82,6 +88,11 @@ type Config struct {
 	Now func() int64
 	// Durability is Strict unless set.
 	Durability Durability
+	// A checkpoint is signed and kept once there are CheckpointRecords new
+	// records, and CheckpointInterval after the first of them; 0 = 10 000 and
+	// 10 s. So much of the log's end may be put back unnoticed by the module.
+	CheckpointRecords  int
+	CheckpointInterval time.Duration
 	// Logger takes what the operator should know; nil = nothing.
 	Logger *slog.Logger
 	// FreeSpace returns the bytes that are free for the log; nil = asks the
@@ -95,9 +106,14 @@ type Log struct {
 	dir folder
 
 	committing sync.Mutex
+	adopted    map[string]past // to be kept with the next head
+
+	rolledBack bool // set at Open
 
 	turn  sync.Mutex
 	seg   *segment // the file being written; nil before StartBoot
+	tree  tree     // over all lines
+	total int64    // bytes of the files before seg
 	buf   []byte   // lines on their way, reused
 	carry []Record // what recovery has to say, for the next StartBoot
 	prev  int64    // no file may be named below prev+1; -1 if any may
@@ -119,9 +135,13 @@ type Log struct {
 	failures map[Type]uint32 // counted, not written
 	clerk    bool            // a goroutine sees to failures
 	lateSync *time.Timer     // planned sync under Relaxed
+	lateHead *time.Timer     // planned checkpoint
+	// uncovered counts records since the last planned checkpoint ran.
+	uncovered uint64
+	places    []place // where readers of the tail will go on; see remember
 
 	quit chan struct{}  // closed by Close
-	work sync.WaitGroup // clerk and lateSync
+	work sync.WaitGroup // clerk, lateSync, lateHead
 }
 
 // A segment is the file being written.
@@ -146,12 +166,17 @@ type segment struct {
 // boot.
 func Open(ctx context.Context, cfg Config) (*Log, error) {
 	switch {
-	case cfg.Store == nil || cfg.Sign == nil || cfg.Now == nil:
-		return nil, errors.New("audit: Store, Sign and Now are needed")
+	case cfg.Store == nil || cfg.Sealer == nil || cfg.Sign == nil || cfg.Now == nil:
+		return nil, errors.New("audit: Store, Sealer, Sign and Now are needed")
 	case !validHeader([]byte("# " + cfg.Product)):
 		return nil, fmt.Errorf("audit: no product name: %q", cfg.Product)
 	case cfg.Durability > Relaxed:
 		return nil, fmt.Errorf("audit: no durability: %d", cfg.Durability)
+	case cfg.CheckpointRecords < 0 || cfg.CheckpointInterval < 0:
+		return nil, errors.New("audit: a checkpoint's interval is negative")
+	}
+	if _, err := verifier(cfg.Origin, cfg.EIDSign); err != nil {
+		return nil, err
 	}
 	var dir folder = newMemFolder()
 	if cfg.Dir != "" {
@@ -171,6 +196,12 @@ func open(ctx context.Context, cfg Config, dir folder) (*Log, error) {
 	if cfg.FreeSpace == nil {
 		cfg.FreeSpace = dir.free
 	}
+	if cfg.CheckpointRecords == 0 {
+		cfg.CheckpointRecords = defaultCheckpointRecords
+	}
+	if cfg.CheckpointInterval == 0 {
+		cfg.CheckpointInterval = defaultCheckpointInterval
+	}
 	rec := recovery{dir: dir, log: cfg.Logger, prev: -1}
 	if err := rec.run(ctx, cfg); err != nil {
 		dir.close()
@@ -183,6 +214,10 @@ func open(ctx context.Context, cfg Config, dir folder) (*Log, error) {
 		quit:     make(chan struct{}),
 	}
 	l.lastTime.Store(rec.time)
+	if err := l.load(ctx); err != nil {
+		dir.close()
+		return nil, err
+	}
 	return l, nil
 }
 
@@ -237,8 +272,17 @@ func (l *Log) ClockSet() {
 	}
 }
 
-// Close writes what is counted, syncs, cuts the file to its lines and gives
-// the folder free. Concurrent calls may still succeed or get ErrClosed.
+// stopTimers is called under mu.
+func (l *Log) stopTimers() {
+	for _, t := range []*time.Timer{l.lateSync, l.lateHead} {
+		if t != nil && t.Stop() {
+			l.work.Done()
+		}
+	}
+}
+
+// Close writes what is counted, syncs, cuts the file to its lines, keeps a
+// checkpoint of all and gives the folder free. Concurrent calls may still succeed or get ErrClosed.
 func (l *Log) Close(ctx context.Context) error {
 	l.mu.Lock()
 	if l.closing {
@@ -246,9 +290,7 @@ func (l *Log) Close(ctx context.Context) error {
 		return nil
 	}
 	l.closing = true
-	if l.lateSync != nil && l.lateSync.Stop() {
-		l.work.Done()
-	}
+	l.stopTimers()
 	l.mu.Unlock()
 	close(l.quit)
 	l.work.Wait()
@@ -258,6 +300,8 @@ func (l *Log) Close(ctx context.Context) error {
 		l.cfg.Logger.ErrorContext(ctx, "anonymous failures could not be logged", "count", n, "error", err)
 	}
 
+	l.committing.Lock()
+	defer l.committing.Unlock()
 	l.turn.Lock()
 	defer l.turn.Unlock()
 	l.mu.Lock()
@@ -267,13 +311,27 @@ func (l *Log) Close(ctx context.Context) error {
 	l.mu.Unlock()
 	if l.seg != nil {
 		if err == nil {
-			err = l.finish()
+			if err = l.finish(); err == nil {
+				err = l.lastWord(ctx)
+			}
 		} else {
 			l.seg.f.Close() // the next Open repairs it
 		}
 		l.seg = nil
 	}
 	return errors.Join(err, l.dir.close())
+}
+
+// lastWord keeps the checkpoint of a log that ends, and tells the operator,
+// whose own log may be the place outside that a checkpoint needs.
+func (l *Log) lastWord(ctx context.Context) error {
+	h, err := l.sign(l.tree, l.seg.id)
+	if err != nil {
+		return err
+	}
+	l.keepHead(ctx, h)
+	l.cfg.Logger.InfoContext(ctx, "the audit log ends here", "records", h.Size, "checkpoint", string(h.Note))
+	return nil
 }
 
 // refused tells why nothing may be written. It is called under mu.

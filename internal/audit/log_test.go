@@ -30,11 +30,32 @@ func signer() *suite.Ed25519Key {
 	return k
 }
 
+var testOrigin = Origin(bytes.Repeat([]byte{7}, 32))
+
+// A testSealer seals as little as what the child of a test and its parent both
+// can open: it binds what it is given to its kind and id.
+type testSealer struct{}
+
+func (testSealer) Seal(kind, id string, plaintext []byte) []byte {
+	return append([]byte(kind+"/"+id+" "), plaintext...)
+}
+
+func (testSealer) Open(kind, id string, sealed []byte) ([]byte, error) {
+	plaintext, ok := bytes.CutPrefix(sealed, []byte(kind+"/"+id+" "))
+	if !ok {
+		return nil, errors.New("sealed as something else")
+	}
+	return bytes.Clone(plaintext), nil
+}
+
 // A clock is set by hand.
 type clock struct{ atomic.Int64 }
 
 func config(st store.Store, dir string) Config {
-	return Config{Dir: dir, Store: st, Sign: signer().Sign, Product: "softhem test", Now: func() int64 { return time.Now().Unix() }}
+	return Config{
+		Dir: dir, Store: st, Sealer: testSealer{}, Sign: signer().Sign, EIDSign: signer().Public(), Origin: testOrigin,
+		Product: "softhem test", Now: func() int64 { return time.Now().Unix() },
+	}
 }
 
 func openLog(t testing.TB, cfg Config) *Log {
@@ -53,9 +74,7 @@ func abandon(l *Log) {
 	defer l.turn.Unlock()
 	l.mu.Lock()
 	l.closing, l.closed, l.broken = true, true, ErrClosed
-	if l.lateSync != nil && l.lateSync.Stop() {
-		l.work.Done()
-	}
+	l.stopTimers()
 	l.mu.Unlock()
 	close(l.quit)
 	l.work.Wait()

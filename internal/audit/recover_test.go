@@ -108,6 +108,9 @@ func TestTornTail(t *testing.T) {
 				}
 				report = fmt.Sprintf("NON_SECURE_STATE ERROR \"\" \"torn %s %d %d\"\n", id, offset, len(want))
 			}
+			if c.keep < 2 { // the boot's two records were in a checkpoint
+				report += fmt.Sprintf("NON_SECURE_STATE ERROR \"\" \"short %s 2 %d\"\n", id, c.keep)
+			}
 			got, err := os.ReadFile(path + tornSuffix)
 			if (err == nil) != (want != nil) || !bytes.Equal(got, want) {
 				t.Errorf("moved %q, %v; want %q", got, err, want)
@@ -193,7 +196,7 @@ func TestCompleteFromTail(t *testing.T) {
 			next: `NON_SECURE_STATE ERROR "" "torn ID OFF 5"` + "\n", torn: func(state) string { return "noise" }},
 		"long noise in its place": {file: func(s state) []byte { return append(s.b[:s.tail.Offset], strings.Repeat("n", 9999)...) }, kept: before + imported,
 			next: `NON_SECURE_STATE ERROR "" "torn ID OFF 9999"` + "\n", torn: func(state) string { return strings.Repeat("n", 9999) }},
-		"the file is gone": {next: `NON_SECURE_STATE ERROR "" "tail ID OFF LEN"` + "\n" + imported},
+		"the file is gone": {next: `NON_SECURE_STATE ERROR "" "tail ID OFF LEN"` + "\n" + imported + `NON_SECURE_STATE ERROR "" "short ID 2 0"` + "\n"},
 		"the file is too short": {file: func(s state) []byte {
 			return s.b[:bytes.LastIndexByte(s.b[:s.tail.Offset-1], '\n')+1]
 		}, kept: boot, next: `NON_SECURE_STATE ERROR "" "tail ID OFF LEN"` + "\n" + imported},

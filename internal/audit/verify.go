@@ -44,36 +44,54 @@ type Report struct {
 // The MAC key stands in the file: what verifies was not damaged by accident,
 // but whoever can write the file can make another one that verifies too. Only
 // a checkpoint from outside tells those apart.
+//
+// [Verification] checks a log against one.
 func VerifyFile(r io.Reader, eidSign []byte) (Report, error) {
+	return verifyFile(r, eidSign, func([]byte) error { return nil })
+}
+
+// verifyFile is VerifyFile that shows each line that holds to see, and ends
+// with its error.
+func verifyFile(r io.Reader, eidSign []byte, see func(line []byte) error) (Report, error) {
 	var rep Report
 	if len(eidSign) != suite.Ed25519Public {
 		return rep, errors.New("audit: eid_sign is not 32 bytes")
 	}
 	s := newScanner(r, eidSign)
 	for {
-		e, _, err := s.next()
+		e, line, err := s.next()
 		rep.Product = s.product
 		if err == io.EOF {
 			return rep, nil
 		}
+		if err == nil {
+			err = see(line)
+			if bad, ok := errors.AsType[*BadRecordError](err); ok { // it knows the reason, and here is the place
+				bad.Line, bad.Seq, bad.Offset = s.line, e.Seq, s.end-int64(len(line))-1
+			}
+		}
 		if err != nil {
 			return rep, err
 		}
-		if rep.Records == 0 {
-			rep.First = e.Time
-		} else if e.Time < rep.Last {
-			rep.SetBack++
-		}
-		rep.Records++
-		rep.Last = e.Time
-		switch {
-		case e.isKeyInit():
-			rep.Keys++
-		case e.Result == Failed:
-			rep.Failed++
-		case e.Result == Error:
-			rep.Errors++
-		}
+		rep.count(e)
+	}
+}
+
+func (rep *Report) count(e Entry) {
+	if rep.Records == 0 {
+		rep.First = e.Time
+	} else if e.Time < rep.Last {
+		rep.SetBack++
+	}
+	rep.Records++
+	rep.Last = e.Time
+	switch {
+	case e.isKeyInit():
+		rep.Keys++
+	case e.Result == Failed:
+		rep.Failed++
+	case e.Result == Error:
+		rep.Errors++
 	}
 }
 
@@ -91,20 +109,55 @@ func Entries(r io.Reader, eidSign []byte) iter.Seq2[Entry, error] {
 	}
 }
 
-// A scanner reads a file line by line and lets through what holds.
-type scanner struct {
-	r       *bufio.Reader
+// A lineCheck lets the records of a file through, one after the other, that
+// hold where they stand.
+type lineCheck struct {
 	eidSign []byte // nil: signatures are not checked
-	product string
-	line    int    // lines read
-	end     int64  // of the last line that holds, in bytes from the start
 	seq     uint64 // of the next record
 	key     *suite.MACKey
-	time    int64 // of the last record
+	time    int64  // of the last record
+	mac     []byte // reused
+}
+
+// check takes the next record's line, or says why it does not hold.
+func (c *lineCheck) check(line []byte) (e Entry, why string) {
+	e, err := Parse(line)
+	if err != nil {
+		return e, err.Error()
+	}
+	if e.Seq != c.seq {
+		return e, fmt.Sprintf("seq is %d", e.Seq)
+	}
+	key := c.key
+	if e.isKeyInit() {
+		key = suite.NewMACKey(e.Key)
+	} else if key == nil {
+		return e, "the file does not start with KEY_INIT"
+	}
+	body := line[:len(line)-len(e.MAC)]
+	c.mac = appendMAC(c.mac[:0], key, body)
+	if !bytes.Equal(c.mac, line[len(body):]) {
+		return e, "wrong MAC"
+	}
+	if e.isKeyInit() && c.eidSign != nil && !suite.VerifyEd25519(c.eidSign, e.Key, e.Arg) {
+		return e, "the key is not signed by eid_sign"
+	}
+	c.key, c.time = key, e.Time
+	c.seq++
+	return e, ""
+}
+
+// A scanner reads a file line by line and lets through what holds.
+type scanner struct {
+	lineCheck
+	r       *bufio.Reader
+	product string
+	line    int   // lines read
+	end     int64 // of the last line that holds, in bytes from the start
 }
 
 func newScanner(r io.Reader, eidSign []byte) *scanner {
-	return &scanner{r: bufio.NewReaderSize(r, maxLine+1), eidSign: eidSign}
+	return &scanner{r: bufio.NewReaderSize(r, maxLine+1), lineCheck: lineCheck{eidSign: eidSign}}
 }
 
 // next returns an entry and its line, which is valid until the next call. It
@@ -122,28 +175,10 @@ func (s *scanner) next() (Entry, []byte, error) {
 	if err != nil {
 		return Entry{}, nil, err
 	}
-	e, err := Parse(line)
-	if err != nil {
-		return Entry{}, nil, s.bad(err.Error())
+	e, why := s.check(line)
+	if why != "" {
+		return Entry{}, nil, s.bad(why)
 	}
-	if e.Seq != s.seq {
-		return Entry{}, nil, s.bad(fmt.Sprintf("seq is %d", e.Seq))
-	}
-	key := s.key
-	if e.isKeyInit() {
-		key = suite.NewMACKey(e.Key)
-	} else if key == nil {
-		return Entry{}, nil, s.bad("the file does not start with KEY_INIT")
-	}
-	body := line[:len(line)-len(e.MAC)]
-	if !bytes.Equal(appendMAC(nil, key, body), line[len(body):]) {
-		return Entry{}, nil, s.bad("wrong MAC")
-	}
-	if e.isKeyInit() && s.eidSign != nil && !suite.VerifyEd25519(s.eidSign, e.Key, e.Arg) {
-		return Entry{}, nil, s.bad("the key is not signed by eid_sign")
-	}
-	s.key, s.time = key, e.Time
-	s.seq++
 	s.end += int64(len(line)) + 1
 	return e, line, nil
 }

@@ -39,6 +39,8 @@ var walk = []struct {
 	{"GET", "/api/logger/list", 409, 409, 401, 401, 401, 403, 200, 200, 200, "logger:get"},
 	{"GET", "/api/logger/list/{offset}", 409, 409, 401, 401, 401, 403, 406, 406, 406, "logger:get"},
 	{"GET", "/api/logger/{id}", 409, 409, 401, 401, 401, 403, 404, 404, 404, "logger:get"},
+	{"GET", "/api/logger/checkpoint", 409, 409, 401, 401, 401, 403, 200, 200, 200, "logger:get"},
+	{"GET", "/api/logger/tail/{leaf}", 409, 409, 401, 401, 401, 403, 406, 406, 406, "logger:get"},
 	{"GET", "/api/keymgmt/list", 409, 409, 401, 401, 418, 403, 200, 403, 409, "keymgmt:list"},
 	{"GET", "/api/keymgmt/list/{offset}", 409, 409, 401, 401, 418, 403, 406, 403, 409, "keymgmt:list"},
 	{"GET", "/api/keymgmt/list/{offset}/{count}", 409, 409, 401, 401, 418, 403, 406, 403, 409, "keymgmt:list"},
@@ -74,7 +76,7 @@ const (
 
 // concrete fills a route's {…}.
 func concrete(path string) string {
-	for _, arg := range []string{"offset", "count", "id"} {
+	for _, arg := range []string{"offset", "count", "id", "leaf"} {
 		path = strings.ReplaceAll(path, "{"+arg+"}", "nothing")
 	}
 	return strings.ReplaceAll(path, "{kid}", walkKID)
@@ -311,6 +313,8 @@ func TestEPAHasNoLogFiles(t *testing.T) {
 	p.expect("GET", "/api/logger/list", token, 404)
 	p.expect("GET", "/api/logger/6955b900", token, 404)
 	p.expect("GET", "/api/logger/key", token, 200)
+	p.expect("GET", "/api/logger/tail/0", token, 404)
+	p.expect("GET", "/api/logger/checkpoint", token, 200)
 	var v api.Version
 	p.get("/api/system/version", &v)
 	if !strings.Contains(v.HWV, "EPA") || v.UIS != "" {

@@ -3,6 +3,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -75,6 +76,11 @@ type nothing struct{}
 type text struct {
 	content io.ReadCloser
 	size    int64
+}
+
+// plain is content as such an answer.
+func plain(content []byte, err error) (any, error) {
+	return text{io.NopCloser(bytes.NewReader(content)), int64(len(content))}, err
 }
 
 func (c *call) shutdown() { c.cfg.Shutdown() }

@@ -75,6 +75,13 @@ func routes() []route {
 			return text{content, size}, err
 		}},
 
+		{method: "GET", path: "/api/logger/checkpoint", op: module.OpLoggerCheckpoint, serve: func(c *call) (any, error) {
+			return plain(c.module.LoggerCheckpoint(c.ctx, c.pass))
+		}},
+		{method: "GET", path: "/api/logger/tail/{leaf}", op: module.OpLoggerTail, ppa: true, serve: func(c *call) (any, error) {
+			return plain(c.module.LoggerTail(c.ctx, c.pass, c.args[0]))
+		}},
+
 		{method: "GET", path: "/api/keymgmt/list", op: module.OpKeyList, serve: (*call).keyList},
 		{method: "GET", path: "/api/keymgmt/list/{offset}", op: module.OpKeyList, serve: (*call).keyList},
 		{method: "GET", path: "/api/keymgmt/list/{offset}/{count}", op: module.OpKeyList, serve: (*call).keyList},

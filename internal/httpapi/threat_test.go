@@ -128,6 +128,7 @@ func TestThreat_T08_T45_BrokenLog(t *testing.T) {
 	}{
 		{"/api/system/reboot", config, 409}, {"/api/system/shutdown", config, 409}, {"/api/logger/list", logger, 409},
 		{"/api/logger/" + filepath.Base(files[0]), logger, 409},
+		{"/api/logger/checkpoint", logger, 409}, {"/api/logger/tail/0", logger, 409},
 		{"/api/logger/key", config, 409}, // a wrong scope has to be recorded
 		{"/api/system/status", nil, 200}, {"/api/system/version", nil, 200}, {"/api/auth/token", nil, 200},
 		{"/api/system/config", config, 200}, {"/api/logger/key", logger, 200}, {"/api/system/checkin", nil, 200},
@@ -236,6 +237,7 @@ func TestThreat_T19_EveryScopeOnEveryRoute(t *testing.T) {
 		"GET /api/system/config": {"system:config", "logger:get", "auth:ext:pair"},
 		"GET /api/logger/key":    {"logger:get"}, "GET /api/logger/list": {"logger:get"},
 		"GET /api/logger/list/{offset}": {"logger:get"}, "GET /api/logger/{id}": {"logger:get"},
+		"GET /api/logger/checkpoint": {"logger:get"}, "GET /api/logger/tail/{leaf}": {"logger:get"},
 		"GET /api/keymgmt/list": {"keymgmt:list"}, "GET /api/keymgmt/list/{offset}": {"keymgmt:list"},
 		"GET /api/keymgmt/list/{offset}/{count}": {"keymgmt:list"},
 		"POST /api/keymgmt/search":               {"keymgmt:search", "keymgmt:list", "auth:ext:pair"},

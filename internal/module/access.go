@@ -30,6 +30,8 @@ const (
 	OpLoggerKey
 	OpLoggerList
 	OpLoggerGet
+	OpLoggerCheckpoint
+	OpLoggerTail
 	OpKeyList
 	OpKeySearch
 	OpKeyGet
@@ -116,7 +118,7 @@ func ruleOf(op Op) Rule {
 	case OpShutdown:
 		return Rule{Token: tokenRequired,
 			Scopes: []string{api.ScopeSystemConfig, api.ScopeSystemShutdown}}
-	case OpLoggerKey, OpLoggerList, OpLoggerGet:
+	case OpLoggerKey, OpLoggerList, OpLoggerGet, OpLoggerCheckpoint, OpLoggerTail:
 		return Rule{Inited: true, Token: tokenRequired, Scopes: []string{api.ScopeLoggerGet}}
 	}
 	rule := Rule{TLS: true, Inited: true, Healthy: true, Token: tokenRequired, NoMaster: true}

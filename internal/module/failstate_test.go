@@ -102,6 +102,8 @@ func TestFailState(t *testing.T) {
 		{"log key", m, OpLoggerKey, logger, nil},
 		{"log list", m, OpLoggerList, logger, nil},
 		{"log file", m, OpLoggerGet, logger, nil},
+		{"log checkpoint", m, OpLoggerCheckpoint, logger, nil},
+		{"log tail", m, OpLoggerTail, logger, nil},
 		{"reboot", m, OpReboot, config, nil},
 		{"shutdown", m, OpShutdown, config, nil},
 	} {

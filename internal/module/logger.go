@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"strings"
 
 	"softhem/api"
 	"softhem/internal/audit"
@@ -70,4 +71,55 @@ func (m *Module) LoggerGet(ctx context.Context, p *Pass, id string) (io.ReadClos
 		return nil, 0, err
 	}
 	return file, size, nil
+}
+
+// LoggerCheckpoint is a signed checkpoint of the log as it is now. Like
+// LoggerKey it tells nothing of what is in the log, and is not recorded.
+func (m *Module) LoggerCheckpoint(ctx context.Context, p *Pass) ([]byte, error) {
+	p.must(OpLoggerCheckpoint)
+	checkpoint, err := m.audit.Checkpoint(ctx)
+	return checkpoint, m.refusal(err)
+}
+
+// LoggerTail has the records of the log from a leaf of its tree on, at most
+// audit.MaxTail bytes of them, none if the log ends there. leaf is text from
+// the path.
+//
+// The read is recorded, but not when all it gave were records of such reads:
+// who follows the log would else see his own steps for ever.
+func (m *Module) LoggerTail(ctx context.Context, p *Pass, leaf string) ([]byte, error) {
+	p.must(OpLoggerTail)
+	n, err := strconv.ParseUint(leaf, 10, 63)
+	if err != nil {
+		return nil, api.ErrNotAcceptable.Because("no such record")
+	}
+	lines, err := m.audit.Tail(ctx, int64(n))
+	if errors.Is(err, audit.ErrNoLeaf) {
+		return nil, api.ErrNotAcceptable.Because("no such record")
+	}
+	if err != nil {
+		return nil, m.refusal(err)
+	}
+	if onlyTailReads(lines) {
+		return lines, nil
+	}
+	arg := binary.LittleEndian.AppendUint64(nil, n)
+	if err := m.append(ctx, audit.Record{Type: audit.LoggerReadLog, Who: p.who(), Arg: arg}); err != nil {
+		return nil, err
+	}
+	return lines, nil
+}
+
+// tailReadArg is the length of the argument of a record of LoggerTail: the
+// leaf. That of a file's has its name, 4 bytes.
+const tailReadArg = 8
+
+func onlyTailReads(lines []byte) bool {
+	for line := range strings.Lines(string(lines)) {
+		e, err := audit.Parse([]byte(strings.TrimSuffix(line, "\n")))
+		if err != nil || e.Type != audit.LoggerReadLog || len(e.Arg) != tailReadArg {
+			return false
+		}
+	}
+	return true
 }

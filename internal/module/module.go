@@ -123,7 +123,8 @@ func New(ctx context.Context, cfg Config) (*Module, error) {
 		return nil, err
 	}
 	log, err := audit.Open(ctx, audit.Config{
-		Dir: cfg.AuditDir, Store: cfg.Store, Sign: st.identity.signing.Sign,
+		Dir: cfg.AuditDir, Store: cfg.Store, Sealer: cfg.Sealer, Sign: st.identity.signing.Sign,
+		EIDSign: st.identity.signing.Public(), Origin: audit.Origin(st.identity.key.Public()),
 		Product: build.Product(), Durability: cfg.AuditDurability, Logger: cfg.Logger,
 		Now: func() int64 {
 			st := m.state.Load()
@@ -202,6 +203,10 @@ func (m *Module) Ready() error {
 	}
 	return nil
 }
+
+// LogRolledBack tells whether the log was found, at the start of the process,
+// not to be the one this module kept. It is no reason not to serve.
+func (m *Module) LogRolledBack() bool { return m.audit.RolledBack() }
 
 // FailState is the latched fail state, a bit mask; 0 is healthy.
 func (m *Module) FailState() uint32 { return m.state.Load().fls() }

@@ -24,6 +24,9 @@ type auditLog interface {
 	LastTime() int64
 	Files() []string
 	OpenFile(id string) (io.ReadCloser, int64, error)
+	Checkpoint(ctx context.Context) ([]byte, error)
+	Tail(ctx context.Context, leaf int64) ([]byte, error)
+	RolledBack() bool
 	Broken() error
 	Close(ctx context.Context) error
 }

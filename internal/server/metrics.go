@@ -51,6 +51,14 @@ func newMetrics(m *module.Module) *metrics {
 			Name: "softhem_fail_state", Help: "The latched fail state, a bit mask; 0 is healthy.",
 		}, func() float64 { return float64(m.FailState()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "softhem_log_rolled_back", Help: "1 when the audit log found at start was not the one the module kept.",
+		}, func() float64 {
+			if m.LogRolledBack() {
+				return 1
+			}
+			return 0
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "softhem_build_info", Help: "Always 1; the version is the label.",
 			ConstLabels: prometheus.Labels{"version": build.Version()},
 		}, func() float64 { return 1 }),
