@@ -73,7 +73,7 @@ func TestLeafIsValidAndRenewed(t *testing.T) {
 
 func TestRequestIsForTheModulesKey(t *testing.T) {
 	m, _ := open(t, nil)
-	text, err := m.Request("hem.example")
+	text, err := m.Request("hem.example", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"softhem/api"
+	"softhem/internal/certs"
 	"softhem/internal/seal"
 	"softhem/internal/store"
 	"softhem/internal/store/sqlitestore"
@@ -25,13 +26,19 @@ func open(t *testing.T, edit func(*Config)) *Module {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
+	sealer := seal.InMemory()
 	cfg := Config{
-		Store: db, Sealer: seal.InMemory(), HostClock: time.Now, Profile: PPA, MaxTokenTTL: 24 * time.Hour,
-		TLSSerial: func() []byte { return make([]byte, 16) }, HTTPSUp: func() bool { return true },
+		Store: db, Sealer: sealer, HostClock: time.Now, Profile: PPA, MaxTokenTTL: 24 * time.Hour,
+		Destroy: sealer.Destroy, HTTPSUp: func() bool { return true },
 		Rand: rand.Reader, Logger: slog.New(slog.DiscardHandler),
 	}
 	if edit != nil {
 		edit(&cfg)
+	}
+	if cfg.TLS, err = certs.Open(ctx, certs.Config{
+		Store: db, Sealer: sealer, Names: []string{"localhost"}, Now: time.Now, Logger: cfg.Logger,
+	}); err != nil {
+		t.Fatal(err)
 	}
 	m, err := New(ctx, cfg)
 	if err != nil {
