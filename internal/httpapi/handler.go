@@ -71,6 +71,9 @@ type call struct {
 	pass  *module.Pass
 	args  routeArgs
 	after func() // runs when the answer has left
+	// cutOff: the body took too long. net/http then takes the caller for gone, who
+	// is still to be told.
+	cutOff bool
 	// beside400 is what a 400 carries where the protocol gives it a body.
 	beside400 any
 }
@@ -134,7 +137,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c.pass != nil {
 		_ = c.pass.Leave(c.ctx)
 	}
-	if c.ctx.Err() != nil {
+	if c.ctx.Err() != nil && !c.cutOff {
 		// Nobody waits for the answer. It must not end as an empty 200, which
 		// net/http would make of it for a caller who closed one half only.
 		c.discard(answer)
@@ -221,6 +224,7 @@ func (c *call) body() ([]byte, error) {
 	}
 	_, err := io.ReadFull(c.r.Body, body)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.cutOff = true
 		c.w.Header().Set("Connection", "close")
 		return nil, api.ErrBadRequest.Becausef("the body did not arrive within %v", limit)
 	}
