@@ -18,7 +18,7 @@ import (
 )
 
 // open is a module with its real parts in memory.
-func open(t *testing.T, edit func(*Config)) *Module {
+func open(t testing.TB, edit func(*Config)) *Module {
 	t.Helper()
 	ctx := context.Background()
 	db, err := sqlitestore.Open(ctx, sqlitestore.Config{})
@@ -49,11 +49,11 @@ func open(t *testing.T, edit func(*Config)) *Module {
 }
 
 // personalise puts a configuration in place as Init does, and returns a token.
-func personalise(t *testing.T, m *Module, scope string) string {
+func personalise(t testing.TB, m *Module, scope string) string {
 	t.Helper()
 	p := &Pass{state: m.state.Load(), now: time.Now().Unix()}
 	next := *p.state
-	next.config.Inited = true
+	next.config.Inited, next.config.User = true, "Ada"
 	next.user = persona{Key: suite.Random(32), Generation: 1}
 	next.master = persona{Key: suite.Random(32), Generation: 1}
 	if err := m.personalise(context.Background(), &next); err != nil {
