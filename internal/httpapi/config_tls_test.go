@@ -397,7 +397,11 @@ func TestInstalledPairIsListed(t *testing.T) {
 	if got.DER != api.EncodeBase64(leaf.Raw) || got.PubKey != "" || got.Type != "CERT,GENERIC_DER" {
 		t.Errorf("certificate %+v", got)
 	}
-	public := elliptic.MarshalCompressed(elliptic.P256(), leaf.PublicKey.(*ecdsa.PublicKey).X, leaf.PublicKey.(*ecdsa.PublicKey).Y)
+	point, err := leaf.PublicKey.(*ecdsa.PublicKey).Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := append([]byte{2 | point[64]&1}, point[1:33]...)
 	if got = k.key(private.KID); got.PubKey != api.EncodeBase64(public) || got.DER != "" || got.Type != "GENERIC_DER" {
 		t.Errorf("private key %+v", got)
 	}

@@ -229,9 +229,10 @@ func (m *Module) commitCertificate(ctx context.Context, p *Pass, save func(conte
 
 // What an installed TLS pair is called among the keys.
 const (
-	genericDER       api.KeyType = "GENERIC_DER"
-	labelPrivate                 = "TLS PrivateKey"
-	labelCertificate             = "TLS Certificate"
+	labelPrivate     = "TLS PrivateKey"
+	labelCertificate = "TLS Certificate"
+
+	genericDER api.KeyType = "GENERIC_DER"
 )
 
 // tlsKeys are the two keys that an installed TLS pair counts as, and the
