@@ -19,8 +19,8 @@ import (
 
 const pathConfig = "/api/system/config"
 
-// config reads the configuration.
-func (k *keeper) config() (c api.Config) {
+// configuration reads the configuration.
+func (k *keeper) configuration() (c api.Config) {
 	k.t.Helper()
 	a := k.do(request{method: "GET", path: pathConfig, token: k.as(api.RoleUser, api.ScopeSystemConfig)})
 	if err := json.Unmarshal(a.body, &c); err != nil || a.status != 200 {
@@ -32,7 +32,7 @@ func (k *keeper) config() (c api.Config) {
 // settings is the configuration without what differs at each reading.
 func (k *keeper) settings() api.Config {
 	k.t.Helper()
-	c := k.config()
+	c := k.configuration()
 	c.Nonce = ""
 	return c
 }
@@ -125,10 +125,10 @@ func TestConfigUpdateOfEverySetting(t *testing.T) {
 func TestUtsGrowsWithinASecond(t *testing.T) {
 	now := time.Now()
 	k := newKeeper(t, &hemtest.Options{Clock: func() time.Time { return now }})
-	last := k.config().Uts
+	last := k.configuration().Uts
 	for i := range 5 {
 		k.update(api.RoleUser, fmt.Sprintf(`{"ctx":%d}`, i+1))
-		if uts := k.config().Uts; uts != last+1 {
+		if uts := k.configuration().Uts; uts != last+1 {
 			t.Fatalf("uts %d after %d", uts, last)
 		} else {
 			last = uts
@@ -196,7 +196,7 @@ func (k *keeper) recordsOf(types ...audit.Type) (lines []string) {
 		k.t.Fatalf("logs %v, %v", list.ID, err)
 	}
 	file := k.do(request{method: "GET", path: "/api/logger/" + list.ID[len(list.ID)-2], token: token})
-	eidSign, err := api.DecodeBase64(k.config().EIDSign)
+	eidSign, err := api.DecodeBase64(k.configuration().EIDSign)
 	if err != nil {
 		k.t.Fatal(err)
 	}

@@ -196,7 +196,7 @@ func TestCertificateForTheModulesKey(t *testing.T) {
 	if a, _ := k.update(api.RoleUser, `{"user":"",`+bundle(other.Raw)[1:]); a.status != 400 || !k.shown().Equal(leaf) {
 		t.Errorf("a pair beside an invalid field: %d", a.status)
 	}
-	if a, _ := k.update(api.RoleUser, `{"user":"Grace",`+bundle(someCertificate(t))[1:]); a.status != 406 || k.config().User == "Grace" {
+	if a, _ := k.update(api.RoleUser, `{"user":"Grace",`+bundle(someCertificate(t))[1:]); a.status != 406 || k.configuration().User == "Grace" {
 		t.Errorf("a setting beside a pair that does not fit: %d", a.status)
 	}
 	if got := k.recordsOf(audit.ConfigUpdated); len(got) != 1 || got[0] != "CONFIG_UPDATED FAILED U" {
@@ -329,7 +329,7 @@ func TestFreshModuleTakesAPair(t *testing.T) {
 	if _, err := k.module.Personalise(); err != nil {
 		t.Fatal(err)
 	}
-	if k.config().User == "ignored" {
+	if k.configuration().User == "ignored" {
 		t.Error("a fresh module took a setting")
 	}
 	if a := post(bundle(leaf.Raw)); a.status != 401 {
@@ -440,7 +440,7 @@ func TestCheckinBringsACertificate(t *testing.T) {
 		}
 		return r
 	}
-	first, uts := k.shown(), k.config().Uts
+	first, uts := k.shown(), k.configuration().Uts
 	leaf := ca.sign(t, first.PublicKey, "new", false)
 	good := api.EncodeBase64(append(bytes.Clone(leaf.Raw), ca.cert.Raw...))
 	for name, tc := range map[string]struct {
@@ -459,7 +459,7 @@ func TestCheckinBringsACertificate(t *testing.T) {
 		if got := checkIn(tc.edit); got != tc.want {
 			t.Errorf("%s: %+v, want %+v", name, got, tc.want)
 		}
-		if !k.shown().Equal(first) || k.config().Uts != uts {
+		if !k.shown().Equal(first) || k.configuration().Uts != uts {
 			t.Fatalf("%s: something changed", name)
 		}
 	}
@@ -470,7 +470,7 @@ func TestCheckinBringsACertificate(t *testing.T) {
 		t.Error("the certificate is not in use")
 	}
 	k.trust(ca)
-	if k.config().Uts <= uts {
+	if k.configuration().Uts <= uts {
 		t.Error("uts did not grow")
 	}
 	got := k.recordsOf(audit.ConfigUpdated, audit.TLSError)

@@ -41,7 +41,7 @@ func TestUserKeyChange(t *testing.T) {
 		k := keeperOf(t, m)
 		user, master := k.as(api.RoleUser, "system:config"), k.as(api.RoleMaster, "system:config")
 		list := k.as(api.RoleUser, "keymgmt:list")
-		before := k.config()
+		before := k.configuration()
 		body := newPersona(seedOf(t, "another passphrase", m.EID)).proof(t, before, nil).but(fields{"email": "with@it.example"}).json(t)
 		a, u := k.update(role, body)
 		if a.status != 200 || u != (api.ConfigUpdated{Updated: true}) {
@@ -56,7 +56,7 @@ func TestUserKeyChange(t *testing.T) {
 		}
 		m.UserPassphrase = "another passphrase"
 		k = keeperOf(t, m)
-		if c := k.config(); c.Uts <= before.Uts || c.Email != "with@it.example" {
+		if c := k.configuration(); c.Uts <= before.Uts || c.Email != "with@it.example" {
 			t.Errorf("%s: uts %d, then %d; email %q", role, before.Uts, c.Uts, c.Email)
 		}
 		// Used once: not again, also not by who holds the new key.
@@ -64,7 +64,7 @@ func TestUserKeyChange(t *testing.T) {
 			t.Errorf("%s: the same proof again: %d", role, a.status)
 		}
 		k.reboot()
-		k.config() // the new key is the one that is kept
+		k.configuration() // the new key is the one that is kept
 	}
 }
 
@@ -74,7 +74,7 @@ func TestUserKeyChangeWantsProof(t *testing.T) {
 	fresh := newPersona(suite.Random(32))
 	change := func(edit func(f fields)) int {
 		t.Helper()
-		f := fresh.proof(t, k.config(), nil)
+		f := fresh.proof(t, k.configuration(), nil)
 		if edit != nil {
 			edit(f)
 		}
@@ -87,18 +87,18 @@ func TestUserKeyChangeWantsProof(t *testing.T) {
 	}{
 		"a bit of the MAC": {401, func(f fields) { f["userkey_hmac"] = flip(t, f["userkey_hmac"].(string)) }},
 		"another key":      {401, func(f fields) { f["userkey"] = newPersona(suite.Random(32)).public() }},
-		"another nonce":    {401, func(f fields) { f["userkey_nonce"] = k.config().Nonce }},
+		"another nonce":    {401, func(f fields) { f["userkey_nonce"] = k.configuration().Nonce }},
 		"a login's nonce": {401, func(f fields) {
 			var ch api.Challenge
 			k.get("/api/auth/token", &ch)
-			c := k.config()
+			c := k.configuration()
 			c.Nonce = ch.JTI
 			for name, v := range fresh.proof(t, c, nil) {
 				f[name] = v
 			}
 		}},
 		"a foreign nonce": {401, func(f fields) {
-			c := k.config()
+			c := k.configuration()
 			c.Nonce = api.EncodeBase64(suite.Random(32))
 			for name, v := range fresh.proof(t, c, nil) {
 				f[name] = v
@@ -119,7 +119,7 @@ func TestUserKeyChangeWantsProof(t *testing.T) {
 			t.Errorf("%s: %d, want %d", name, got, tc.status)
 		}
 	}
-	if k.config().Email != "" {
+	if k.configuration().Email != "" {
 		t.Error("a setting was taken beside a key that was not proven")
 	}
 	if _, err := k.module.Client().Login(context.Background(), "x"); err != nil {
