@@ -183,11 +183,10 @@ func SealTLSKey(genuine string, key *ecdsa.PrivateKey) (emp, sealed string, err 
 	if err != nil {
 		return "", "", err
 	}
-	scalar, err := key.Bytes()
+	scalar, err := key.Bytes() // the key's own bytes: not to be cleared
 	if err != nil {
 		return "", "", err
 	}
-	defer clear(scalar)
 	digits := hex.AppendEncode(nil, scalar)
 	defer clear(digits)
 	iv := make([]byte, aes.BlockSize)

@@ -156,7 +156,9 @@ func sealTo(t testing.TB, to *ecdh.PublicKey, plain []byte) (emp, key string) {
 	return api.EncodeBase64(own.PublicKey().Bytes()), api.EncodeBase64(iv) + "." + api.EncodeBase64(out)
 }
 
-func padded(scalar []byte) []byte { return append(bytes.Clone(scalar), bytes.Repeat([]byte{16}, 16)...) }
+func padded(scalar []byte) []byte {
+	return append(bytes.Clone(scalar), bytes.Repeat([]byte{16}, 16)...)
+}
 
 // A certificate for the module's own key, from the request to the handshake; it
 // stays over a reboot and a restart.

@@ -135,6 +135,21 @@ func TestAWipeThatFailsChangesNothing(t *testing.T) {
 	}
 }
 
+// A log that takes no records stops every operation but a wipe.
+func TestAWipeNeedsNoLog(t *testing.T) {
+	m := open(t, nil)
+	token := personalise(t, m, api.ScopeSystemConfig)
+	if err := m.audit.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := postConfig(m, token, `{"user":"Grace"}`); err == nil {
+		t.Error("a change without its record")
+	}
+	if out, err := postConfig(m, token, `{"wipeout":true}`); err != nil || !out.Wiped {
+		t.Error(out, err)
+	}
+}
+
 // An authenticator, whose role is a kid, does not change the configuration.
 func TestConfigIsChangedByPersonasAlone(t *testing.T) {
 	m := open(t, nil)
