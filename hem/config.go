@@ -2,6 +2,7 @@ package hem
 
 import (
 	"context"
+	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdh"
@@ -137,15 +138,16 @@ func (c *Client) Wipe(ctx context.Context) error {
 	return nil
 }
 
-// SealTLSKey encrypts a TLS key on P-256 to the module that gave this attestation
+// SealTLSKey encrypts a TLS key, an [*ecdsa.PrivateKey] on P-256, to the module that gave this attestation
 // token (genuine of [Client.Init], or of [Client.UpdateConfig] with GenCSR), for the
 // fields Emp and Key of [api.TLSBundle]. Nobody else can read it, if the token is
 // that module's: whoever hands out another gets the key.
-func SealTLSKey(genuine string, key *ecdsa.PrivateKey) (emp, sealed string, err error) {
+func SealTLSKey(genuine string, tlsKey crypto.PrivateKey) (emp, sealed string, err error) {
 	bad := func(format string, args ...any) (string, string, error) {
 		return "", "", fmt.Errorf("%w: "+format, append([]any{ErrArgument}, args...)...)
 	}
-	if key == nil || key.Curve != elliptic.P256() {
+	key, ok := tlsKey.(*ecdsa.PrivateKey)
+	if !ok || key == nil || key.Curve != elliptic.P256() {
 		return bad("the TLS key is not on P-256")
 	}
 	parts := strings.Split(genuine, ".")

@@ -1,11 +1,10 @@
 package main
 
 import (
-	"crypto/ecdsa"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -109,14 +108,10 @@ func readCertificate(file string) (u api.ConfigUpdate, err error) {
 }
 
 // readTLSKey reads the key of a certificate.
-func readTLSKey(certificate, file string) (*ecdsa.PrivateKey, error) {
+func readTLSKey(certificate, file string) (crypto.PrivateKey, error) {
 	pair, err := tls.LoadX509KeyPair(certificate, file)
 	if err != nil {
 		return nil, fmt.Errorf("the key (--key): %w", err)
 	}
-	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
-	if !ok || key.Params().Name != "P-256" {
-		return nil, errors.New("the key (--key) is not on P-256, and a module has no other for TLS")
-	}
-	return key, nil
+	return pair.PrivateKey, nil
 }
