@@ -103,6 +103,54 @@ type Config struct {
 	Nonce            string `json:"nonce"`                      // for the user-key change
 }
 
+// ConfigUpdate is the body of POST /api/system/config: any subset of its fields,
+// nil for those that stay. The three of the user key go together. Wipeout goes
+// alone; what stands beside it does not count.
+type ConfigUpdate struct {
+	User             *string `json:"user,omitzero"`  // 1 to 64 bytes
+	Email            *string `json:"email,omitzero"` // at most 254 bytes
+	Origin           *string `json:"origin,omitzero"`
+	TrustedTS        *bool   `json:"trusted_ts,omitzero"`
+	TrustedBackend   *bool   `json:"trusted_backend,omitzero"`
+	AllowKeySearch   *bool   `json:"allow_keysearch,omitzero"`
+	Ctx              *int64  `json:"ctx,omitzero"`
+	HTTPOptionHSTS   *bool   `json:"http_option_hsts,omitzero"`
+	HTTPOptionDoS    *int    `json:"http_option_dosprot_mode,omitzero"` // 0..4
+	DNSD             *bool   `json:"dnsd,omitzero"`                     // PPA
+	StorageMode      *int    `json:"storage_mode,omitzero"`             // PPA
+	StorageDisk0Size *int64  `json:"storage_disk0size,omitzero"`        // PPA; sectors of 512 bytes
+
+	TLS    *TLSBundle `json:"tls,omitzero"`
+	GenCSR bool       `json:"gen_csr,omitzero"` // answer with a certificate request
+
+	UserKey      string `json:"userkey,omitzero"`       // new public key, 32 bytes
+	UserKeyHMAC  string `json:"userkey_hmac,omitzero"`  // HMAC-SHA256(X25519(new private key, spk), nonce bytes ‖ new public key)
+	UserKeyNonce string `json:"userkey_nonce,omitzero"` // of GET
+
+	Wipeout bool `json:"wipeout,omitzero"` // destroy everything
+}
+
+// TLSBundle is a certificate for the module's TLS key, or for a key that comes
+// with it.
+type TLSBundle struct {
+	Crt string `json:"crt"`          // DER, the leaf or a chain with the leaf first
+	Emp string `json:"emp,omitzero"` // P-256 point, uncompressed, 65 bytes
+	// Key is "<b64 IV>.<b64 AES-256-CBC>" of the 32-byte P-256 scalar, as 64 hex
+	// digits without padding or as 32 bytes padded by PKCS #7, under
+	// SHA-256 of the x coordinate of ECDH(emp, attestation key).
+	Key string `json:"key,omitzero"`
+}
+
+// ConfigUpdated is the answer of POST /api/system/config, also that of a 400
+// for an invalid field, after which nothing has changed. On a fresh module, and for a
+// wipe, the answer is empty.
+type ConfigUpdated struct {
+	Updated        bool   `json:"updated"`                  // did anything change
+	CSR            string `json:"csr,omitzero"`             // PEM, PKCS #10
+	Genuine        string `json:"genuine,omitzero"`         // attestation token, with csr
+	RebootRequired bool   `json:"reboot_required,omitzero"` // only when true
+}
+
 // LoggerKey is the answer of GET /api/logger/key.
 type LoggerKey struct {
 	Key         string `json:"key"`          // eid_sign, Ed25519, 32 bytes

@@ -36,7 +36,7 @@ func (c *Client) Version(ctx context.Context) (*api.Version, error) {
 //
 // Errors: those of [Client.Login]; [ErrOtherModule].
 func (c *Client) Config(ctx context.Context) (*api.Config, error) {
-	const op, path = "read the configuration", "/api/system/config"
+	const op, path = "read the configuration", pathConfig
 	var conf api.Config
 	if err := c.getAs(ctx, op, path, api.ScopeSystemConfig, &conf); err != nil {
 		return nil, err

@@ -96,7 +96,7 @@ type Options struct {
 type Module struct {
 	URL     string // https://127.0.0.1:port
 	HTTPURL string // the same over plain HTTP
-	CACert  []byte // PEM, what a client has to trust
+	CACert  []byte // PEM, what a client has to trust; nil in a DataDir where a TLS pair was installed
 	CAFile  string // a file with CACert
 	EID     string // identity, base64
 
@@ -134,8 +134,10 @@ func New(t testing.TB, opts *Options) *Module {
 		t:                t, server: s, origin: or(opts.Origin, "*"), broken: opts.BrokenLog, search: !opts.NoKeySearch,
 	}
 	t.Cleanup(m.Close)
-	if m.CACert, err = os.ReadFile(m.CAFile); err != nil {
-		t.Fatalf("hemtest: %v", err)
+	if m.CAFile != "" { // there is none where a pair was installed
+		if m.CACert, err = os.ReadFile(m.CAFile); err != nil {
+			t.Fatalf("hemtest: %v", err)
+		}
 	}
 	if !opts.Fresh && !s.Module().Inited() {
 		if opts.ClockUnset {

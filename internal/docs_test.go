@@ -444,7 +444,7 @@ func (h *helper) everywhere(flag string) bool {
 	for _, words := range [][]string{
 		{}, {"serve"}, {"init"}, {"login"}, {"logout"}, {"token", "inspect"}, {"checkin"}, {"log", "get"}, {"log", "verify"},
 		{"key", "create"}, {"key", "search"}, {"key", "show"}, {"key", "derive"}, {"key", "delete"},
-		{"sign"}, {"verify"}, {"hmac"}, {"encrypt"}, {"wrap"}, {"encaps"}, {"bench"},
+		{"sign"}, {"verify"}, {"hmac"}, {"encrypt"}, {"wrap"}, {"encaps"}, {"bench"}, {"wipe"}, {"passwd"},
 	} {
 		if flags, _ := h.of(words...); slices.Contains(flags, flag) {
 			return true

@@ -11,12 +11,13 @@ import (
 
 func newConfigCmd(o *options) *cobra.Command {
 	c := &cobra.Command{
-		Use:     "config",
-		Short:   "Read the module's configuration",
-		Long:    "Read the module's configuration.",
-		Example: `  hem config get`,
+		Use:   "config",
+		Short: "Read and change the module's configuration",
+		Long:  "Read and change the module's configuration and its TLS certificate.",
+		Example: `  hem config get
+  hem config set http_option_hsts=true`,
 	}
-	c.AddCommand(newConfigGetCmd(o))
+	c.AddCommand(newConfigGetCmd(o), newConfigSetCmd(o), newConfigCSRCmd(o), newConfigCertificateCmd(o))
 	return c
 }
 

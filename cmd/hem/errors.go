@@ -204,6 +204,8 @@ func explain401(where *clientError, op string) string {
 		return "the module does not believe this broker: its key must be among the module's trusted backends"
 	case where.scope == "":
 		return "try again"
+	case op == "change the user's key":
+		return "it took too long, or the token has ended; try again"
 	case where.token:
 		return fmt.Sprintf("the token has ended, died at a reboot or is of another module; run: hem login --scope %s", where.scope)
 	}
@@ -229,6 +231,10 @@ func explain406(op string) string {
 		return "the module is full, or has this key already"
 	case "read a key", "update a key", "delete a key":
 		return "there is no such key, or the module needs it as it is; see: hem key list"
+	case "change the configuration":
+		return "a certificate has to be for the module's TLS key (hem config csr) or come with its --key, and a module that runs on its operator's files takes none"
+	case "wipe the module":
+		return "it is as it was; its operator's log says why"
 	case "check in":
 		return "name a backend to trust when starting the module: hem serve --trusted-backend KEY"
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -158,33 +157,7 @@ func (f *initFlags) run(ctx context.Context, o *options) error {
 
 // passphrase gets one of the two, and judges it. The caller clears it.
 func (f *initFlags) passphrase(ctx context.Context, o *options, role, path string) ([]byte, error) {
-	flag := "--" + role + "-passphrase-file"
-	passphrase, err := o.secret(ctx, flag, path, "New passphrase of the "+role+": ")
-	if err != nil {
-		return nil, err
-	}
-	if passphrase == nil {
-		passphrase = []byte{} // nil would count as none given
-	}
-	switch n := utf8.RuneCount(passphrase); {
-	case n == 0 && !f.allowEmpty:
-		return nil, &usageError{"hem init", fmt.Sprintf("the passphrase of the %s is empty; if that is meant, add --allow-empty-passphrase", role)}
-	case n < shortPassphrase:
-		o.warn("the passphrase of the %s has fewer than %d characters: who sees its public key can find it by trying", role, shortPassphrase)
-	}
-	if path != "" {
-		return passphrase, nil
-	}
-	again, err := o.secret(ctx, flag, path, "The same again: ")
-	defer clear(again)
-	if err == nil && !bytes.Equal(passphrase, again) {
-		err = fmt.Errorf("the two entries of the %s's passphrase differ; nothing was sent, start again", role)
-	}
-	if err != nil {
-		clear(passphrase)
-		return nil, err
-	}
-	return passphrase, nil
+	return o.newPassphrase(ctx, "hem init", "--"+role+"-passphrase-file", role, path, f.allowEmpty)
 }
 
 // report prints what came of it. The token of the answer is not shown: it is kept, like

@@ -241,3 +241,36 @@ func TestInitPrompts(t *testing.T) {
 		t.Errorf("the terminal shows %q", r.screen())
 	}
 }
+
+func TestWipeAndPasswdPrompts(t *testing.T) {
+	env := plainModule(t, "--dev")
+
+	r := onTerminal(t, env, "passwd")
+	r.waitFor("Passphrase of the user", 1)
+	r.enter("user\n")
+	r.waitFor("New passphrase of the user: ", 1)
+	if r.echoes() {
+		t.Error("the terminal echoes while the prompt stands")
+	}
+	r.enter("another passphrase\n")
+	r.waitFor("The same again: ", 1)
+	r.enter("another passphrase\n")
+	r.exit(0)
+	if strings.Contains(r.screen(), "another passphrase\r") {
+		t.Errorf("the terminal shows %q", r.screen())
+	}
+
+	wipe := func(typed string, code int, says string) {
+		t.Helper()
+		r := onTerminal(t, env, "wipe", "--role", "master")
+		r.waitFor("Passphrase of the master", 1)
+		r.enter("master\n")
+		r.waitFor("Type its host name, localhost, to do so: ", 1)
+		r.enter(typed)
+		r.exit(code)
+		r.waitFor(says, 1)
+	}
+	wipe("yes\n", 1, "not the module's host name: nothing was done")
+	wipe("\x03", 1, "interrupted")
+	wipe("localhost\n", 0, "was wiped")
+}

@@ -1,5 +1,6 @@
 // Package certs owns the TLS pair of the module: one it issues itself from a
-// small CA of its own, or one the operator names.
+// small CA of its own, one that was installed over the API, or one in the
+// operator's files, which wins over both.
 //
 // The CA's and the pair's private keys are sealed records; the CA certificate
 // is the only thing clients need and is written out by the server.
@@ -51,6 +52,7 @@ type Config struct {
 type Manager struct {
 	cfg     Config
 	current atomic.Pointer[tls.Certificate]
+	shown   atomic.Pointer[Installed] // what was installed; nil: nothing
 	caPEM   []byte
 
 	mu   sync.Mutex // one issue or reload at a time
@@ -73,7 +75,10 @@ type caRecord struct {
 type pairRecord struct {
 	Scalar []byte   `json:"scalar"`
 	Chain  [][]byte `json:"chain"` // DER, leaf first
-	Names  []string `json:"names"` // what the leaf was asked for
+	Names  []string `json:"names"` // what a self-issued leaf was asked for
+	// Installed is when the chain came from outside, Unix seconds; 0: the
+	// module issued it.
+	Installed int64 `json:"installed,omitzero"`
 }
 
 // Open loads the CA and the pair, makes what is missing, and puts the pair to
@@ -89,9 +94,10 @@ func Open(ctx context.Context, cfg Config) (*Manager, error) {
 	return m, m.Reload(ctx)
 }
 
-// CAPEM is the certificate clients have to trust, or nil with an own pair.
+// CAPEM is the certificate clients have to trust, or nil when the pair
+// is not from the module's CA.
 func (m *Manager) CAPEM() []byte {
-	if m.cfg.CertFile != "" {
+	if m.cfg.CertFile != "" || m.shown.Load() != nil {
 		return nil
 	}
 	return m.caPEM
@@ -101,7 +107,7 @@ func (m *Manager) CAPEM() []byte {
 // at that moment.
 func (m *Manager) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c := m.current.Load()
-	if m.cfg.CertFile == "" && m.cfg.Now().After(c.Leaf.NotAfter.Add(-renewAt)) {
+	if m.cfg.CertFile == "" && m.shown.Load() == nil && m.cfg.Now().After(c.Leaf.NotAfter.Add(-renewAt)) {
 		if err := m.Reload(context.Background()); err != nil {
 			m.cfg.Logger.Error("the TLS certificate could not be renewed", "error", err)
 		}
@@ -120,12 +126,15 @@ func (m *Manager) Serial() []byte {
 	return append(make([]byte, 16-len(raw)), raw...)
 }
 
-// Request makes a certificate signing request (PEM, PKCS#10) for the module's
-// own TLS key and the given host name.
-func (m *Manager) Request(hostname string) (string, error) {
-	m.mu.Lock()
-	key, err := suite.NewP256Key(m.pair.Scalar)
-	m.mu.Unlock()
+// Request makes a certificate signing request (PEM, PKCS#10) for a host name
+// and the key with this scalar; nil is the module's own TLS key.
+func (m *Manager) Request(hostname string, scalar []byte) (string, error) {
+	if scalar == nil {
+		m.mu.Lock()
+		scalar = m.pair.Scalar
+		m.mu.Unlock()
+	}
+	key, err := suite.NewP256Key(scalar)
 	if err != nil {
 		return "", err
 	}
@@ -138,8 +147,8 @@ func (m *Manager) Request(hostname string) (string, error) {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), nil
 }
 
-// Reload puts the right pair to use: the operator's files, read again, or the
-// self-issued pair, issued again if its names changed or its end is near. On
+// Reload puts the right pair to use: the operator's files, read again; or the
+// one that was installed; or the self-issued pair, issued again if its names changed or its end is near. On
 // an error the pair that was in use stays.
 func (m *Manager) Reload(ctx context.Context) error {
 	m.mu.Lock()
@@ -152,23 +161,24 @@ func (m *Manager) Reload(ctx context.Context) error {
 		m.current.Store(&pair)
 		return nil
 	}
-	if !m.pairFits() {
+	if m.pair.Installed == 0 && !m.pairFits() {
 		if err := m.issue(ctx); err != nil {
 			return err
 		}
 	}
-	key, err := suite.NewP256Key(m.pair.Scalar)
+	pair, shown, err := m.pair.open()
 	if err != nil {
 		return err
 	}
-	leaf, err := x509.ParseCertificate(m.pair.Chain[0])
-	if err != nil {
-		return err
+	if shown != nil && m.cfg.Now().After(pair.Leaf.NotAfter) {
+		m.cfg.Logger.Warn("the installed TLS certificate has ended; clients will refuse it", "ended", pair.Leaf.NotAfter)
 	}
-	m.current.Store(&tls.Certificate{Certificate: m.pair.Chain, PrivateKey: key.Signer(), Leaf: leaf})
+	m.current.Store(pair)
+	m.shown.Store(shown)
 	return nil
 }
 
+// pairFits tells whether a self-issued pair can stay in use.
 func (m *Manager) pairFits() bool {
 	if len(m.pair.Chain) == 0 || !slices.Equal(m.pair.Names, m.cfg.Names) {
 		return false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"softhem/internal/seal"
+	"softhem/internal/store"
 	"softhem/internal/store/sqlitestore"
 )
 
@@ -73,7 +75,7 @@ func TestLeafIsValidAndRenewed(t *testing.T) {
 
 func TestRequestIsForTheModulesKey(t *testing.T) {
 	m, _ := open(t, nil)
-	text, err := m.Request("hem.example")
+	text, err := m.Request("hem.example", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,6 +130,14 @@ func TestOwnPairIsReloaded(t *testing.T) {
 	if err := m.Reload(context.Background()); err != nil || string(leaf(t, m).Raw) != string(second) {
 		t.Errorf("after the reload: %v", err)
 	}
+	// Beside the files nothing can be installed, not even the same.
+	commit := func(func(context.Context, store.Tx) error) error {
+		t.Error("a pair was kept that would not be used")
+		return nil
+	}
+	if err := m.Install(nil, [][]byte{second}, 1, commit); !errors.Is(err, ErrRefused) || string(leaf(t, m).Raw) != string(second) {
+		t.Errorf("a pair beside the operator's: %v", err)
+	}
 	if err := os.WriteFile(cert, []byte("no certificate"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -145,5 +155,88 @@ func TestSerialIsSixteenBytes(t *testing.T) {
 		if len(raw) != 16 || raw[0]&0x80 != 0 {
 			t.Fatalf("serial %x", raw)
 		}
+	}
+}
+
+// An installed pair stays in use over restarts, is not renewed and not replaced
+// because of its names; the operator's files win, and when they are taken away it
+// is there again. What cannot be kept is not used.
+func TestInstalledPairStays(t *testing.T) {
+	ctx := context.Background()
+	var cfg Config
+	m, now := open(t, func(c *Config) { cfg = *c })
+	first := leaf(t, m)
+	other, _ := open(t, nil) // a pair of another module, key and all
+	pair, chain := other.pair, other.pair.Chain
+	keep := func(save func(context.Context, store.Tx) error) error {
+		return cfg.Store.Update(ctx, func(tx store.Tx) error { return save(ctx, tx) })
+	}
+	failed := errors.New("no room")
+	for name, tc := range map[string]struct {
+		scalar []byte
+		chain  [][]byte
+		commit func(func(context.Context, store.Tx) error) error
+		want   error
+	}{
+		"another key":     {nil, chain, keep, ErrRefused},
+		"no certificate":  {pair.Scalar, nil, keep, ErrRefused},
+		"rubbish":         {pair.Scalar, [][]byte{{1, 2}}, keep, ErrRefused},
+		"no scalar":       {make([]byte, 32), chain, keep, ErrRefused},
+		"cannot be kept":  {pair.Scalar, chain, func(func(context.Context, store.Tx) error) error { return failed }, failed},
+		"wrong chain end": {pair.Scalar, [][]byte{first.Raw}, keep, ErrRefused},
+	} {
+		if err := m.Install(tc.scalar, tc.chain, 100, tc.commit); !errors.Is(err, tc.want) || !leaf(t, m).Equal(first) {
+			t.Errorf("%s: %v, want %v", name, err, tc.want)
+		}
+		if _, ok := m.Installed(); ok {
+			t.Errorf("%s: shown as installed", name)
+		}
+	}
+	if err := m.Install(pair.Scalar, chain, 100, keep); err != nil {
+		t.Fatal(err)
+	}
+	shown, ok := m.Installed()
+	if !ok || shown.Since != 100 || m.CAPEM() != nil || string(leaf(t, m).Raw) != string(chain[0]) {
+		t.Errorf("installed: %v %+v", ok, shown.Since)
+	}
+	*now = now.Add(85 * 24 * time.Hour)
+	if string(leaf(t, m).Raw) != string(chain[0]) {
+		t.Error("an installed pair was renewed")
+	}
+	cfg.Names = []string{"other.example"}
+	again, err := Open(ctx, cfg)
+	if err != nil || string(leaf(t, again).Raw) != string(chain[0]) {
+		t.Errorf("after a restart: %v", err)
+	}
+	dir := t.TempDir()
+	files := cfg
+	files.CertFile, files.KeyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	third, _ := open(t, nil)
+	own, _ := third.GetCertificate(nil)
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(own.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(
+		os.WriteFile(files.CertFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: own.Certificate[0]}), 0o600),
+		os.WriteFile(files.KeyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err = Open(ctx, files); err != nil || !leaf(t, again).Equal(own.Leaf) {
+		t.Errorf("with files: %v", err)
+	}
+	if _, ok := again.Installed(); ok {
+		t.Error("a pair that is not in use is shown")
+	}
+	if again, err = Open(ctx, cfg); err != nil || string(leaf(t, again).Raw) != string(chain[0]) {
+		t.Errorf("without the files again: %v", err)
+	}
+	// The same second twice still shows that it is another.
+	if err := again.Install(nil, chain, 100, keep); err != nil {
+		t.Fatal(err)
+	}
+	if shown, _ := again.Installed(); shown.Since != 101 {
+		t.Errorf("since %d", shown.Since)
 	}
 }

@@ -35,6 +35,7 @@ var walk = []struct {
 	{"GET", "/api/system/checkin", 200, 200, 200, 200, 200, 200, 200, 200, 200, ""},
 	{"POST", "/api/system/checkin", 400, 400, 400, 400, 400, 400, 400, 400, 400, ""},
 	{"GET", "/api/system/config", 409, 409, 401, 401, 401, 403, 200, 200, 200, "system:config"},
+	{"POST", "/api/system/config", 406, 406, 401, 401, 401, 403, 200, 200, 409, "system:config"},
 	{"GET", "/api/logger/key", 409, 409, 401, 401, 401, 403, 200, 200, 200, "logger:get"},
 	{"GET", "/api/logger/list", 409, 409, 401, 401, 401, 403, 200, 200, 200, "logger:get"},
 	{"GET", "/api/logger/list/{offset}", 409, 409, 401, 401, 401, 403, 406, 406, 406, "logger:get"},

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/go-json-experiment/json"
+
 	"softhem/api"
 )
 
@@ -15,7 +17,7 @@ import (
 const unreadPatience = 500 * time.Millisecond
 
 // fail is the one place where an error becomes an answer: a status, an empty
-// body, and a reason only where the error brought one for the caller. Anything
+// body (but for an invalid field of the configuration), and a reason only where the error brought one for the caller. Anything
 // that is not an api.Error is a 500 whose cause stays in the operator's log.
 func (c *call) fail(err error) int {
 	var told *api.Error
@@ -25,7 +27,11 @@ func (c *call) fail(err error) int {
 	}
 	h := c.w.Header()
 	h["Content-Type"] = c.typeJSON
-	h.Set("Content-Length", "0")
+	var body []byte
+	if told.Status == http.StatusBadRequest && c.beside400 != nil {
+		body, _ = json.Marshal(c.beside400) // a struct of plain fields
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if told.Reason != "" {
 		h.Set(api.HeaderError, told.Reason)
 	}
@@ -33,6 +39,7 @@ func (c *call) fail(err error) int {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(told.RetryAfter.Seconds()))))
 	}
 	c.w.WriteHeader(told.Status)
+	_, _ = c.w.Write(body)
 	if told.Status == http.StatusRequestEntityTooLarge || told.Status == http.StatusLengthRequired {
 		// The connection closes; whether a body still comes is not waited for.
 		_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(unreadPatience))

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -33,6 +34,9 @@ type Config struct {
 	LoopbackOnly bool
 	// Shutdown ends the process; it is called after the answer has left.
 	Shutdown func()
+	// Wiped starts a fresh module in the place of this one, which was wiped; it
+	// is called after the answer has left.
+	Wiped func()
 	// Observe is told of every answer to a known path, for metrics.
 	Observe func(route string, status int, took time.Duration)
 	Logger  *slog.Logger
@@ -47,7 +51,7 @@ type Handler struct {
 
 	// Header values that every answer has; http.Header wants slices, and these
 	// are shared instead of made each time. Nothing may append to them.
-	typeJSON, noStore, noSniff, varyOrigin []string
+	typeJSON, noStore, noSniff, varyOrigin, hsts []string
 }
 
 // New makes the handler.
@@ -55,6 +59,7 @@ func New(cfg Config) *Handler {
 	return &Handler{
 		cfg: cfg, module: cfg.Module, router: newRouter(cfg.Module.Profile()), log: cfg.Logger,
 		typeJSON: []string{"application/json"}, noStore: []string{"no-store"}, noSniff: []string{"nosniff"}, varyOrigin: []string{"Origin"},
+		hsts: []string{"max-age=31536000"},
 	}
 }
 
@@ -67,6 +72,11 @@ type call struct {
 	pass  *module.Pass
 	args  routeArgs
 	after func() // runs when the answer has left
+	// cutOff: the body took too long. net/http then takes the caller for gone, who
+	// is still to be told.
+	cutOff bool
+	// beside400 is what a 400 carries where the protocol gives it a body.
+	beside400 any
 }
 
 // nothing is an empty answer: 200 without a body.
@@ -119,6 +129,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header["Cache-Control"], header["X-Content-Type-Options"], header["Vary"] = h.noStore, h.noSniff, h.varyOrigin
 	header["Content-Type"] = h.typeJSON
+	if h.module.HSTS() && c.caller().TLS { // RFC 6797 section 7.2: over TLS only
+		header["Strict-Transport-Security"] = h.hsts
+	}
 	if !strings.HasPrefix(r.URL.Path, "/api/") && r.Method != http.MethodOptions {
 		status = c.fail(api.ErrNotFound.Because("there is no web console in this version"))
 		return
@@ -130,7 +143,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c.pass != nil {
 		_ = c.pass.Leave(c.ctx)
 	}
-	if c.ctx.Err() != nil {
+	if c.ctx.Err() != nil && !c.cutOff {
 		// Nobody waits for the answer. It must not end as an empty 200, which
 		// net/http would make of it for a caller who closed one half only.
 		c.discard(answer)
@@ -191,9 +204,9 @@ func (c *call) run() (*route, any, error) {
 // decoded reads the request's JSON and hands it to an operation.
 func decoded[Req, Ans any](c *call, op func(context.Context, *module.Pass, Req) (Ans, error)) (any, error) {
 	var req Req
-	body := make([]byte, c.r.ContentLength)
-	if _, err := io.ReadFull(c.r.Body, body); err != nil {
-		return nil, api.ErrBadRequest.Because("the body ended early")
+	body, err := c.body()
+	if err != nil {
+		return nil, err
 	}
 	if err := c.module.Arrived(c.ctx, c.pass); err != nil {
 		return nil, err
@@ -202,6 +215,29 @@ func decoded[Req, Ans any](c *call, op func(context.Context, *module.Pass, Req) 
 		return nil, errUnreadable
 	}
 	return op(c.ctx, c.pass, req)
+}
+
+// body reads the request's body, within the time the configuration gives it: who
+// sends more slowly is cut off. The limit ends with the body, or it would cut off
+// those whose answer is held back.
+func (c *call) body() ([]byte, error) {
+	body := make([]byte, c.r.ContentLength)
+	limit := c.module.RequestLimit()
+	if limit > 0 {
+		rc := http.NewResponseController(c.w)
+		_ = rc.SetReadDeadline(time.Now().Add(limit))
+		defer rc.SetReadDeadline(time.Time{})
+	}
+	_, err := io.ReadFull(c.r.Body, body)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.cutOff = true
+		c.w.Header().Set("Connection", "close")
+		return nil, api.ErrBadRequest.Becausef("the body did not arrive within %v", limit)
+	}
+	if err != nil {
+		return nil, api.ErrBadRequest.Because("the body ended early")
+	}
+	return body, nil
 }
 
 var errUnreadable = api.ErrBadRequest.Because("the body is not the JSON object this takes")

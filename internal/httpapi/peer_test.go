@@ -119,7 +119,8 @@ func (p *peer) do(r request) answer {
 func (p *peer) check(req *http.Request, a answer) {
 	p.t.Helper()
 	where := req.Method + " " + req.URL.Path
-	if a.status >= 300 && len(a.body) != 0 && req.Method != http.MethodHead {
+	update := where == "POST /api/system/config"
+	if a.status >= 300 && len(a.body) != 0 && req.Method != http.MethodHead && !(update && a.status == http.StatusBadRequest) {
 		p.t.Errorf("%s: an error with a body: %q", where, a.body)
 	}
 	if got := a.header.Get("Content-Type"); got != "application/json" && !strings.HasPrefix(got, "text/plain") {
@@ -130,6 +131,9 @@ func (p *peer) check(req *http.Request, a answer) {
 	}
 	if req.Method == http.MethodOptions || a.status == http.StatusNotFound {
 		return // not in the document
+	}
+	if update && len(a.body) == 0 && (a.status == http.StatusOK || a.status == http.StatusBadRequest) {
+		return // the document cannot say: this JSON, or nothing
 	}
 	route, params, err := p.router.FindRoute(req)
 	if err != nil {

@@ -54,6 +54,7 @@ func routes() []route {
 		{method: "GET", path: "/api/system/config", op: module.OpConfigGet, serve: func(c *call) (any, error) {
 			return c.module.Config(c.pass), nil
 		}},
+		{method: "POST", path: "/api/system/config", op: module.OpConfigUpdate, serve: (*call).configUpdate},
 		{method: "GET", path: "/api/system/reboot", op: module.OpReboot, closes: true, serve: func(c *call) (any, error) {
 			return nothing{}, c.module.Reboot(c.ctx, c.pass)
 		}},

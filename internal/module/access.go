@@ -25,6 +25,7 @@ const (
 	OpCheckinStart
 	OpCheckinFinish
 	OpConfigGet
+	OpConfigUpdate
 	OpReboot
 	OpShutdown
 	OpLoggerKey
@@ -68,6 +69,7 @@ type Rule struct {
 	Healthy  bool     // 409 in a fail state
 	Token    tokenUse // 401 without one
 	NoMaster bool     // 403 for role M
+	Personas bool     // 403 for all but the roles U and M
 	Scopes   []string // 403 unless the token satisfies one of them; nil: any
 	// KeyScope: the scope of one key opens it too, so the token is judged in a
 	// second step, admit, when the kid is known.
@@ -112,6 +114,8 @@ func ruleOf(op Op) Rule {
 	case OpConfigGet:
 		return Rule{Inited: true, Token: tokenRequired,
 			Scopes: []string{api.ScopeSystemConfig, api.ScopeLoggerGet, api.ScopeExtPair}}
+	case OpConfigUpdate: // health, and what a fresh module takes, depend on the body
+		return Rule{Token: tokenUnlessFresh, Personas: true, Scopes: []string{api.ScopeSystemConfig}}
 	case OpReboot:
 		return Rule{Token: tokenUnlessFresh,
 			Scopes: []string{api.ScopeSystemConfig, api.ScopeSystemUpgrade, api.ScopeSystemShutdown}}
@@ -194,6 +198,9 @@ func (m *Module) Enter(ctx context.Context, op Op, caller Caller) (*Pass, error)
 	st := m.state.Load() // after the time: a clock set back has replaced the secrets
 	rule := &m.rules[op]
 	p := &Pass{op: op, caller: caller, state: st, now: now}
+	if m.wiped.Load() {
+		return nil, api.ErrConflict.Because("the module is being wiped")
+	}
 
 	if caller.HasBearer {
 		claims, err := st.boot.OpenToken(caller.Bearer, st, now)
@@ -277,6 +284,9 @@ func (m *Module) authorise(ctx context.Context, p *Pass, rule *Rule) error {
 func (m *Module) scoped(ctx context.Context, p *Pass, rule *Rule, keyScope string) error {
 	if rule.NoMaster && p.claims.Sub == api.RoleMaster {
 		return m.denied(ctx, p, "the administrator manages and uses no keys")
+	}
+	if rule.Personas && p.claims.Sub != api.RoleUser && p.claims.Sub != api.RoleMaster {
+		return m.denied(ctx, p, "only the user and the administrator do this")
 	}
 	if rule.Scopes == nil && !rule.KeyScope {
 		return nil

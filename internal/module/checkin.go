@@ -3,11 +3,13 @@ package module
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"softhem/api"
 	"softhem/internal/audit"
 	"softhem/internal/build"
+	"softhem/internal/certs"
 	"softhem/internal/session"
 	"softhem/internal/suite"
 )
@@ -25,7 +27,7 @@ func (m *Module) CheckinStart(p *Pass) (api.Check, error) {
 		Aud: api.EncodeBase64(backend),
 		FWS: build.Firmware().Signature,
 		BLS: build.Runtime().Signature,
-		CSN: api.EncodeBase64(m.cfg.TLSSerial()),
+		CSN: api.EncodeBase64(m.cfg.TLS.Serial()),
 	}
 	if m.cfg.Profile == PPA {
 		claims.UIS = consoleHash()
@@ -72,9 +74,11 @@ type checkedClaims struct {
 	proofClaims `json:",inline"`
 	Iat         *int64 `json:"iat"`
 	Status      string `json:"status"`
+	NewCrt      string `json:"newcrt"`
 }
 
-// CheckinFinish is the last leg: it believes a trusted backend's time.
+// CheckinFinish is the last leg: it believes a trusted backend's time, and takes
+// a certificate for the module's TLS key.
 func (m *Module) CheckinFinish(ctx context.Context, p *Pass, req api.Checked) (api.CheckinResult, error) {
 	p.must(OpCheckinFinish)
 	if req.Checked == "" {
@@ -96,7 +100,16 @@ func (m *Module) CheckinFinish(ctx context.Context, p *Pass, req api.Checked) (a
 		m.log.WarnContext(ctx, "check-in brought a status that is not acted upon", "status", status)
 		status = checkinUnknown
 	}
-	return api.CheckinResult{Status: status}, nil
+	result := api.CheckinResult{Status: status}
+	if status == "OK" && c.NewCrt != "" {
+		result.NewCrt = "OK"
+		if err := m.newCertificate(ctx, p, c.NewCrt); errors.Is(err, certs.ErrRefused) {
+			result.NewCrt = "ERROR"
+		} else if err != nil {
+			return api.CheckinResult{}, err
+		}
+	}
+	return result, nil
 }
 
 func (m *Module) checkChecked(p *Pass, token string) (c checkedClaims, nonce session.Nonce, err error) {

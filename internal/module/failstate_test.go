@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"softhem/api"
+	"softhem/internal/certs"
 	"softhem/internal/seal"
 	"softhem/internal/store"
 	"softhem/internal/store/sqlitestore"
@@ -17,7 +18,7 @@ import (
 )
 
 // open is a module with its real parts in memory.
-func open(t *testing.T, edit func(*Config)) *Module {
+func open(t testing.TB, edit func(*Config)) *Module {
 	t.Helper()
 	ctx := context.Background()
 	db, err := sqlitestore.Open(ctx, sqlitestore.Config{})
@@ -25,13 +26,19 @@ func open(t *testing.T, edit func(*Config)) *Module {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
+	sealer := seal.InMemory()
 	cfg := Config{
-		Store: db, Sealer: seal.InMemory(), HostClock: time.Now, Profile: PPA, MaxTokenTTL: 24 * time.Hour,
-		TLSSerial: func() []byte { return make([]byte, 16) }, HTTPSUp: func() bool { return true },
+		Store: db, Sealer: sealer, HostClock: time.Now, Profile: PPA, MaxTokenTTL: 24 * time.Hour,
+		Destroy: sealer.Destroy, HTTPSUp: func() bool { return true },
 		Rand: rand.Reader, Logger: slog.New(slog.DiscardHandler),
 	}
 	if edit != nil {
 		edit(&cfg)
+	}
+	if cfg.TLS, err = certs.Open(ctx, certs.Config{
+		Store: db, Sealer: sealer, Names: []string{"localhost"}, Now: time.Now, Logger: cfg.Logger,
+	}); err != nil {
+		t.Fatal(err)
 	}
 	m, err := New(ctx, cfg)
 	if err != nil {
@@ -42,11 +49,11 @@ func open(t *testing.T, edit func(*Config)) *Module {
 }
 
 // personalise puts a configuration in place as Init does, and returns a token.
-func personalise(t *testing.T, m *Module, scope string) string {
+func personalise(t testing.TB, m *Module, scope string) string {
 	t.Helper()
 	p := &Pass{state: m.state.Load(), now: time.Now().Unix()}
 	next := *p.state
-	next.config.Inited = true
+	next.config.Inited, next.config.User = true, "Ada"
 	next.user = persona{Key: suite.Random(32), Generation: 1}
 	next.master = persona{Key: suite.Random(32), Generation: 1}
 	if err := m.personalise(context.Background(), &next); err != nil {

@@ -75,7 +75,7 @@ func (m *Module) Init(ctx context.Context, p *Pass, req api.InitRequest) (api.In
 	}
 	var csr string
 	if claims.Cfg.GenCSR != nil && *claims.Cfg.GenCSR {
-		if csr, err = m.cfg.TLSRequest(next.config.Hostname); err != nil {
+		if csr, err = m.cfg.TLS.Request(next.config.Hostname, nil); err != nil {
 			return api.InitAnswer{}, fmt.Errorf("certificate request: %w", err)
 		}
 	}
@@ -91,7 +91,7 @@ func (m *Module) Init(ctx context.Context, p *Pass, req api.InitRequest) (api.In
 	return api.InitAnswer{
 		InstanceID: uuid.UUID(c.InstanceID).String(), Token: token, CSR: csr,
 		Genuine:        next.identity.genuine(p.now),
-		RebootRequired: c.IP != defaultIP || c.StorageMode != defaultStorageMode || c.StorageDisk0Size != defaultDisk0Size || c.DNSD,
+		RebootRequired: c.needsReboot(freshConfig()),
 	}, nil
 }
 
@@ -196,6 +196,8 @@ func (c *config) validate() error {
 		return invalid("hostname is not a host name")
 	case !validOrigins(c.Origin):
 		return invalid("origin is not *, an origin, or *.domain")
+	case c.DoSProtection < 0 || c.DoSProtection > maxDoSProtection:
+		return invalid("http_option_dosprot_mode is not 0 to 4")
 	case c.StorageMode < 0 || c.StorageMode > 255:
 		return invalid("storage_mode is not 0 to 255")
 	case c.StorageDisk0Size < 0 || c.StorageDisk0Size > storageCapacity:

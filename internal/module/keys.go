@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 
 	"softhem/api"
@@ -25,7 +26,10 @@ func (m *Module) KeyList(ctx context.Context, p *Pass, offset, count string) (ap
 	if !ok || !ok2 {
 		return api.KeyList{}, api.ErrNotAcceptable.Because("offset and count are decimal numbers of at most 18 digits")
 	}
-	page, err := m.keys.List(ctx, from, pageLimit(limit))
+	mine, _ := m.tlsKeys(p.state)
+	page, err := withTLSKeys(mine, from, pageLimit(limit), func(offset, limit int64) (keyring.Page, error) {
+		return m.keys.List(ctx, offset, limit)
+	})
 	if err != nil {
 		return api.KeyList{}, m.keyFailure(ctx, p.state, err)
 	}
@@ -88,7 +92,11 @@ func (m *Module) KeySearch(ctx context.Context, p *Pass, req api.KeySearch) (api
 	if err != nil {
 		return api.KeyList{}, err
 	}
-	page, err := m.keys.Search(ctx, needle, req.Offset, pageLimit(req.Limit))
+	mine, _ := m.tlsKeys(p.state)
+	mine = slices.DeleteFunc(mine, func(k keyring.Info) bool { return !needle.Matches(k.Descr) })
+	page, err := withTLSKeys(mine, req.Offset, pageLimit(req.Limit), func(offset, limit int64) (keyring.Page, error) {
+		return m.keys.Search(ctx, needle, offset, limit)
+	})
 	leave()
 	if err != nil {
 		return api.KeyList{}, m.keyFailure(ctx, p.state, err)
@@ -129,6 +137,9 @@ func (m *Module) KeyGet(ctx context.Context, p *Pass, kid string) (api.Key, erro
 	id, err := m.Admit(ctx, p, kid)
 	if err != nil {
 		return api.Key{}, err
+	}
+	if answer, ok := m.tlsKey(p.state, id); ok {
+		return answer, nil
 	}
 	k, err := m.keys.Info(ctx, id)
 	if errors.Is(err, keyring.ErrUnknown) {
@@ -266,6 +277,9 @@ func (m *Module) KeyUpdate(ctx context.Context, p *Pass, req api.KeyUpdate) erro
 	if f.err != nil {
 		return f.err
 	}
+	if _, ok := m.tlsKey(p.state, kid); ok {
+		return m.notDone(ctx, p, audit.KeyAttributesChanged, errTLSKey, kid[:])
+	}
 	err := m.commit(ctx, func(ctx context.Context, tx store.Tx) ([]audit.Record, error) {
 		err := m.keys.Update(ctx, tx, kid, label, descr, p.now, func(old keyring.Info) error {
 			if (isPairing(old.Descr) || isPairing(descr)) && string(old.Descr) != string(descr) {
@@ -303,6 +317,9 @@ func (m *Module) KeyDelete(ctx context.Context, p *Pass, kid string) error {
 	id, ok := keyring.ParseKID(kid)
 	if !ok {
 		return api.ErrBadRequest.Because("the path does not end with 32 hex digits")
+	}
+	if _, ok := m.tlsKey(p.state, id); ok {
+		return m.notDone(ctx, p, audit.KeyDelete, errTLSKey, id[:])
 	}
 	err := m.commit(ctx, func(ctx context.Context, tx store.Tx) ([]audit.Record, error) {
 		return []audit.Record{{Type: audit.KeyDelete, Who: p.who(), Arg: id[:]}}, m.keys.Delete(ctx, tx, id)

@@ -67,10 +67,11 @@ type Config struct {
 	// RequireTLSLogin takes logins over plain HTTP from loopback only.
 	RequireTLSLogin bool
 
-	// TLSRequest makes a certificate request for the module's TLS key;
-	// TLSSerial is the 16-byte serial of the certificate in use.
-	TLSRequest func(hostname string) (string, error)
-	TLSSerial  func() []byte
+	// TLS is the module's TLS pair.
+	TLS TLSPair
+	// Destroy makes all that was sealed unreadable for good, the first step of
+	// a wipe. After an error nothing has changed.
+	Destroy func() error
 	// HTTPSUp tells whether the HTTPS listener is up.
 	HTTPSUp func() bool
 
@@ -95,6 +96,7 @@ type Module struct {
 
 	thermometer thermometer
 	shutDown    atomic.Bool // SHUTDOWN is in the log
+	wiped       atomic.Bool // the sealing key is gone, or about to be
 
 	state atomic.Pointer[state]
 	mu    sync.Mutex // one change of state at a time, from reading state to storing it

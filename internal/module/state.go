@@ -100,6 +100,14 @@ type config struct {
 	DoSProtection    int      `json:"http_option_dosprot_mode"`
 }
 
+// needsReboot tells whether a network or storage setting differs.
+func (c config) needsReboot(from config) bool {
+	return c.IP != from.IP || c.DNSD != from.DNSD || c.StorageMode != from.StorageMode || c.StorageDisk0Size != from.StorageDisk0Size
+}
+
+// maxDoSProtection is the strictest http_option_dosprot_mode.
+const maxDoSProtection = 4
+
 // Defaults of a fresh module.
 const (
 	defaultHostname    = "localhost"

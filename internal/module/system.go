@@ -117,6 +117,9 @@ func (m *Module) Reboot(ctx context.Context, p *Pass) error {
 	p.must(OpReboot)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.wiped.Load() {
+		return api.ErrConflict.Because("the module is being wiped")
+	}
 	if m.state.Load().fail != p.state.fail { // one of its own for each boot
 		return api.ErrConflict.Because("another reboot came first")
 	}

@@ -91,6 +91,9 @@ func (m *Module) keyFailure(ctx context.Context, st *state, err error) error {
 }
 
 func (m *Module) keyDamaged(ctx context.Context, st *state, damaged *keyring.DamagedError) {
+	if m.wiped.Load() {
+		return // nothing opens any more
+	}
 	st.fail.Or(flsDataIntegrity)
 	m.log.ErrorContext(ctx, "a stored key is damaged; the module will not work until it is repaired", "error", damaged)
 	if err := m.append(ctx, audit.Record{Type: audit.KeyIntegrityError, Result: audit.Error, Arg: damaged.KID[:]}); err != nil {

@@ -22,7 +22,7 @@ var (
 const (
 	dataKeyFile   = "data.key"
 	newKeyFile    = "data.key.new"  // being written by Create; never read
-	doomedKeyFile = "data.key.gone" // being overwritten by Destroy; never read
+	doomedKeyFile = "data.key.gone" // set aside by Destroy; never read, and the mark of a wipe until Create
 )
 
 // A dataKeyBlob is what data.key holds, 109 bytes:
@@ -71,10 +71,24 @@ func (b dataKeyBlob) open(root Secret) (Secret, error) {
 }
 
 // Exists tells whether dir holds a data key. When it does not, but the folder
-// holds records, a wipe was interrupted and they are unreadable for good.
+// holds records, they are unreadable for good; see [Wiped].
 func Exists(dir string) bool {
 	_, err := os.Lstat(filepath.Join(dir, dataKeyFile))
 	return err == nil
+}
+
+// Wiped tells whether the data key of dir was destroyed and no other made
+// since: what else is in the folder is to go before Create. The key's bytes are
+// overwritten when it returns, whatever cut Destroy off.
+func Wiped(dir string) (bool, error) {
+	if Exists(dir) {
+		return false, nil
+	}
+	found, err := overwrite(dir)
+	if err != nil {
+		return found, fmt.Errorf("cannot overwrite the data key of an interrupted wipe, remove what else is in the folder and then %s by hand: %w", filepath.Join(dir, doomedKeyFile), err)
+	}
+	return found, nil
 }
 
 // Create draws a data key, seals it with root and keeps it in dir. It refuses
@@ -135,22 +149,28 @@ func checkRoot(root Secret) error {
 // shred overwrites and removes the data key file that Destroy has set aside.
 // It does nothing when there is none.
 func shred(dir string) error {
-	path := filepath.Join(dir, doomedKeyFile)
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	found, err := overwrite(dir)
+	if err != nil || !found {
 		return err
 	}
-	_, err = f.Write(suite.Random(dataKeySize))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Remove(path); err != nil {
+	if err := os.Remove(filepath.Join(dir, doomedKeyFile)); err != nil {
 		return err
 	}
 	return syncDir(dir)
+}
+
+// overwrite puts random bytes over the file that Destroy has set aside, and
+// tells whether there is one.
+func overwrite(dir string) (bool, error) {
+	f, err := os.OpenFile(filepath.Join(dir, doomedKeyFile), os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return true, err
+	}
+	_, err = f.Write(suite.Random(dataKeySize))
+	return true, errors.Join(err, f.Sync(), f.Close())
 }
 
 // replaceFile writes name by way of temp, so that a crash leaves the old state

@@ -30,6 +30,9 @@ var (
 	ErrTampered = errors.New("the sealed value was changed or belongs to another record")
 	// ErrDestroyed: the data key is gone since Destroy.
 	ErrDestroyed = errors.New("the data key was destroyed")
+	// ErrNotErased: Destroy took the data key out of use, and its sealed bytes
+	// are still in the file.
+	ErrNotErased = errors.New("the data key is out of use, and not erased yet")
 )
 
 // A Sealer holds the data key and seals records with it. It may be used
@@ -119,13 +122,14 @@ func bind(kind, id string) []byte {
 }
 
 // Destroy makes everything sealed unreadable, for good: it is the first step
-// of a wipe. The data key file is renamed, overwritten with random bytes and
-// removed, then the key in memory is wiped.
+// of a wipe. The data key file is renamed and overwritten with random bytes, then
+// the key in memory is wiped. What is left of the file marks the wipe (see
+// [Wiped]) until the next Create removes it.
 //
 // The rename is the point of no return. When it fails, the error is returned
-// and nothing has changed. A crash, or an error, after it leaves a folder
-// without data key (Exists is false), where the next Create or Open overwrites
-// what is left before anything else. Overwriting reaches the old bytes as far
+// and nothing has changed. After it the error is an [ErrNotErased], and a crash
+// or such an error leaves the bytes for the next Wiped, Create or Open to
+// overwrite before anything else. Overwriting reaches the old bytes as far
 // as the file system writes in place; on flash and copy-on-write file systems
 // it is the root key kept elsewhere that protects the rest.
 func (s *Sealer) Destroy() error {
@@ -141,7 +145,7 @@ func (s *Sealer) Destroy() error {
 			return fmt.Errorf("the data key cannot be destroyed, nothing was changed: %w", err)
 		}
 		if err = syncDir(s.dir); err == nil {
-			err = shred(s.dir)
+			_, err = overwrite(s.dir)
 		}
 	}
 	s.key.Wipe()
@@ -150,8 +154,7 @@ func (s *Sealer) Destroy() error {
 	s.key = suite.Random(KeySize)
 	s.destroyed = true
 	if err != nil {
-		return fmt.Errorf("the data key is out of use, but %s in %s could not be overwritten and removed; remove it by hand: %w",
-			doomedKeyFile, s.dir, err)
+		return fmt.Errorf("%w: %s in %s could not be overwritten: %w", ErrNotErased, doomedKeyFile, s.dir, err)
 	}
 	return nil
 }

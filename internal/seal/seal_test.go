@@ -3,6 +3,7 @@ package seal
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -178,7 +179,10 @@ func TestDestroy(t *testing.T) {
 	if Exists(dir) {
 		t.Fatal("the data key is still there")
 	}
-	mustHaveFiles(t, dir)
+	mustHaveFiles(t, dir, doomedKeyFile)
+	if wiped, err := Wiped(dir); !wiped || err != nil {
+		t.Fatalf("the folder does not show that it was wiped: %v", err)
+	}
 	after, err := os.ReadFile(witness)
 	if err != nil {
 		t.Fatal(err)
@@ -204,6 +208,10 @@ func TestDestroy(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustBeTampered(t, fresh, "k", "1", sealed)
+	mustHaveFiles(t, dir, dataKeyFile)
+	if wiped, err := Wiped(dir); wiped || err != nil {
+		t.Fatalf("a folder with a new data key still shows a wipe: %v", err)
+	}
 
 	m := InMemory()
 	if err := m.Destroy(); err != nil {
@@ -238,6 +246,18 @@ func TestDestroyThatFailsChangesNothing(t *testing.T) {
 func TestInterruptedDestroyIsFinished(t *testing.T) {
 	for name, start := range map[string]func(dir string, root Secret) error{
 		"Create": func(dir string, root Secret) error { _, err := Create(dir, root); return err },
+		"Wiped and Create": func(dir string, root Secret) error {
+			if wiped, err := Wiped(dir); err != nil || !wiped {
+				return fmt.Errorf("wiped %v: %w", wiped, err)
+			}
+			if b, err := os.ReadFile(filepath.Join(dir, doomedKeyFile)); err != nil {
+				return err
+			} else if _, err := dataKeyBlob(b).open(root); !errors.Is(err, ErrDamagedDataKey) {
+				return errors.New("the old data key can still be opened")
+			}
+			_, err := Create(dir, root)
+			return err
+		},
 		"Open": func(dir string, root Secret) error {
 			if _, err := Open(dir, root); !errors.Is(err, fs.ErrNotExist) {
 				return errors.New("Open found a data key")

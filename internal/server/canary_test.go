@@ -3,15 +3,21 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	crand "crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
+	"math/big"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -19,6 +25,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"softhem/api"
 	"softhem/hem"
@@ -146,6 +153,7 @@ func TestSecretsLeaveNoTrace(t *testing.T) {
 	if err := client.Reboot(ctx); err != nil {
 		t.Fatal(err)
 	}
+	second, tlsScalar := changeSecrets(t, client)
 	rootKey, err := os.ReadFile(filepath.Join(dir, "root.key"))
 	if err != nil {
 		t.Fatal(err)
@@ -155,6 +163,8 @@ func TestSecretsLeaveNoTrace(t *testing.T) {
 		"the user's passphrase":   []byte(userPass),
 		"the master's passphrase": []byte(masterPass),
 		"a bearer token":          []byte(token.Bearer),
+		"the new public key":      second.Public(),
+		"an imported TLS key":     tlsScalar,
 		"the token's MAC":         []byte(string(token.Bearer)[strings.LastIndex(string(token.Bearer), ".")+1:]),
 		"the token of the init":   []byte(answer.Token),
 		"the user's public key":   user.Public(), // passphrases can be guessed from it
@@ -351,4 +361,54 @@ func mustKey(t *testing.T, client *hem.Client, kid hem.KID) *hem.Key {
 		t.Fatal(err)
 	}
 	return k
+}
+
+// changeSecrets gives a module another user key and another TLS key, wrongly and
+// then rightly.
+func changeSecrets(t *testing.T, client *hem.Client) (user *hem.PersonaKey, tlsScalar []byte) {
+	t.Helper()
+	ctx := context.Background()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tlsScalar, err = key.Bytes(); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := client.UpdateConfig(ctx, api.ConfigUpdate{GenCSR: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(crand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle := api.TLSBundle{Crt: api.EncodeBase64(der)}
+	if bundle.Emp, bundle.Key, err = hem.SealTLSKey(answer.Genuine, key); err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := key.Bytes(); !bytes.Equal(again, tlsScalar) || bytes.Equal(again, make([]byte, 32)) {
+		t.Fatal("sealing the key has changed it")
+	}
+	other := bundle
+	pem, _ := pem.Decode([]byte(answer.CSR))
+	other.Crt = api.EncodeBase64(pem.Bytes) // no certificate at all
+	if _, err := client.UpdateConfig(ctx, api.ConfigUpdate{TLS: &other}); !errors.Is(err, api.ErrBadRequest) {
+		t.Errorf("a request for a certificate: %v", err)
+	}
+	if user, err = hem.KeyFromSeed(suite.Random(32)); err != nil {
+		t.Fatal(err)
+	}
+	wrong := api.ConfigUpdate{UserKey: api.EncodeBase64(user.Public()), UserKeyHMAC: api.EncodeBase64(make([]byte, 32)), UserKeyNonce: api.EncodeBase64(make([]byte, 32))}
+	if _, err := client.UpdateConfig(ctx, wrong); !errors.Is(err, api.ErrUnauthorized) {
+		t.Errorf("a user key that is not proven: %v", err)
+	}
+	if _, err := client.UpdateConfig(ctx, api.ConfigUpdate{TLS: &bundle}); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.ChangeUserKey(ctx, nil, user); err != nil { // the connection is from before the other pair
+		t.Fatal(err)
+	}
+	return user, tlsScalar
 }

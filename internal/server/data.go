@@ -29,14 +29,26 @@ const (
 	fileDB    = "hem.db"
 	dirAudit  = "audit"
 	fileCA    = "ca.pem"
+	newSuffix = ".new"
 	dirMode   = 0o700
 	othersBit = 0o077
 )
+
+// ownFiles are what the module keeps in the data folder besides the keys: all of
+// it goes with a wipe. The lock stays, and so do the root key, which is the
+// operator's, and what others have put there.
+func ownFiles() []string {
+	return []string{
+		fileDB, fileDB + "-wal", fileDB + "-shm", fileDB + "-journal",
+		dirAudit, fileCA, fileCA + newSuffix,
+	}
+}
 
 // data is an opened data folder.
 type data struct {
 	dir    string // "" in memory
 	lock   *os.File
+	root   seal.Secret // kept for a wipe, after which the file may not be at hand, nor anybody to ask
 	sealer *seal.Sealer
 	store  store.Store
 }
@@ -47,11 +59,8 @@ type data struct {
 // made before the data key, that before the store.
 func openData(ctx context.Context, cfg Config) (*data, error) {
 	if cfg.Memory {
-		st, err := sqlitestore.Open(ctx, sqlitestore.Config{})
-		if err != nil {
-			return nil, err
-		}
-		return &data{sealer: seal.InMemory(), store: st}, nil
+		d := &data{sealer: seal.InMemory()}
+		return d, d.openStore(ctx)
 	}
 	if err := privateDir(cfg.DataDir); err != nil {
 		return nil, err
@@ -64,12 +73,66 @@ func openData(ctx context.Context, cfg Config) (*data, error) {
 	if err := d.unseal(cfg); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
-	db, err := sqlitestore.Open(ctx, sqlitestore.Config{Path: filepath.Join(cfg.DataDir, fileDB)})
-	if err != nil {
+	if err := d.openStore(ctx); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
-	d.store = db
 	return d, nil
+}
+
+func (d *data) openStore(ctx context.Context) error {
+	cfg := sqlitestore.Config{}
+	if d.dir != "" {
+		cfg.Path = filepath.Join(d.dir, fileDB)
+	}
+	db, err := sqlitestore.Open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	d.store = db
+	return nil
+}
+
+// renew is the data after a wipe: the folder is emptied of everything but the
+// lock, the root key and what is not ours, and begun anew. It is called when
+// the sealing key has been destroyed and nobody uses the old data any more,
+// which it takes over. A crash in between leaves what openData finishes.
+func (d *data) renew(ctx context.Context) (*data, error) {
+	fresh := &data{dir: d.dir, lock: d.lock, root: d.root}
+	err := d.store.Close()
+	d.store, d.lock, d.root = nil, nil, nil
+	if err == nil {
+		err = fresh.begin(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, fresh.close())
+	}
+	return fresh, nil
+}
+
+func (d *data) begin(ctx context.Context) (err error) {
+	if d.dir == "" {
+		d.sealer = seal.InMemory()
+	} else if err := d.clear(); err != nil {
+		return err
+	} else if d.sealer, err = seal.Create(d.dir, d.root); err != nil {
+		return err
+	}
+	return d.openStore(ctx)
+}
+
+// clear removes what a wiped module has left. The mark of the wipe goes last,
+// with the making of the new data key.
+func (d *data) clear() error {
+	for _, name := range ownFiles() {
+		if err := os.RemoveAll(filepath.Join(d.dir, name)); err != nil {
+			return fmt.Errorf("the module was wiped, and what can no longer be opened cannot be removed: %w", err)
+		}
+	}
+	folder, err := os.Open(d.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
 }
 
 // unseal loads the root key and with it the data key.
@@ -102,10 +165,19 @@ func (d *data) unseal(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	defer root.Wipe()
+	d.root = root
 	if sealed {
 		d.sealer, err = seal.Open(d.dir, root)
 		return err
+	}
+	switch wiped, err := seal.Wiped(d.dir); {
+	case err != nil:
+		return err
+	case wiped: // a wipe that was cut off
+		if err := d.clear(); err != nil {
+			return err
+		}
+		cfg.Logger.Warn("a wipe that was interrupted has been finished; the module is fresh")
 	}
 	if _, err := os.Stat(filepath.Join(d.dir, fileDB)); err == nil {
 		return fmt.Errorf("%s holds a store and no data.key, so nothing in it can be opened; restore the file, or move the folder away to start anew", d.dir)
@@ -136,6 +208,7 @@ func (d *data) auditDir() string {
 
 func (d *data) close() error {
 	var errs []error
+	d.root.Wipe()
 	if d.store != nil {
 		errs = append(errs, d.store.Close())
 	}

@@ -22,7 +22,7 @@ type metrics struct {
 	known    sync.Map // of observed to series
 }
 
-func newMetrics(m *module.Module) *metrics {
+func newMetrics(m func() *module.Module) *metrics {
 	x := &metrics{
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -38,22 +38,22 @@ func newMetrics(m *module.Module) *metrics {
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "softhem_logins_waiting", Help: "Logins held back by the damping.",
-		}, func() float64 { return float64(m.WaitingLogins()) }),
+		}, func() float64 { return float64(m().WaitingLogins()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "softhem_ready", Help: "1 when the module can do its work.",
 		}, func() float64 {
-			if m.Ready() == nil {
+			if m().Ready() == nil {
 				return 1
 			}
 			return 0
 		}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "softhem_fail_state", Help: "The latched fail state, a bit mask; 0 is healthy.",
-		}, func() float64 { return float64(m.FailState()) }),
+		}, func() float64 { return float64(m().FailState()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "softhem_log_rolled_back", Help: "1 when the audit log found at start was not the one the module kept.",
 		}, func() float64 {
-			if m.LogRolledBack() {
+			if m().LogRolledBack() {
 				return 1
 			}
 			return 0
@@ -92,12 +92,12 @@ func (x *metrics) observe(route string, status int, took time.Duration) {
 
 // handler serves /metrics, /healthz (the process is up) and /readyz (the
 // module can do its work).
-func (x *metrics) handler(m *module.Module) http.Handler {
+func (x *metrics) handler(m func() *module.Module) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(x.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := m.Ready(); err != nil {
+		if err := m().Ready(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}

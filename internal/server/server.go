@@ -21,6 +21,7 @@ import (
 	"softhem/internal/certs"
 	"softhem/internal/httpapi"
 	"softhem/internal/module"
+	"softhem/internal/seal"
 	"softhem/internal/suite"
 )
 
@@ -36,21 +37,33 @@ const (
 	drainTimeout      = 10 * time.Second
 )
 
-// Server is a running module with its listeners.
+// Server is a module with its listeners. A wipe puts another module in the place
+// of the first; the listeners stay.
 type Server struct {
-	cfg    Config
-	data   *data
-	certs  *certs.Manager
-	module *module.Module
+	cfg     Config
+	random  io.Reader // of identities: one stream for all of them, or a seed would give the old one again
+	metrics *metrics
+	current atomic.Pointer[instance]
 
 	httpsUp  atomic.Bool
 	servers  []*http.Server
 	addrs    Addresses
-	caFile   string
 	caTemp   string // folder to remove at the end
 	failed   chan error
 	shutdown chan struct{}
 	once     sync.Once
+
+	renewing sync.Mutex // held while a wiped module is replaced
+	stopped  bool
+}
+
+// An instance is one module and all it works with.
+type instance struct {
+	data   *data
+	certs  *certs.Manager
+	module *module.Module
+	api    http.Handler
+	caFile string
 }
 
 // Addresses are where a server listens, host:port; empty when it does not.
@@ -62,7 +75,8 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, failed: make(chan error, 3), shutdown: make(chan struct{})}
+	s := &Server{cfg: cfg, random: randomSource(cfg.Seed), failed: make(chan error, 4), shutdown: make(chan struct{})}
+	s.metrics = newMetrics(s.Module)
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.Stop(ctx))
 	}
@@ -70,36 +84,92 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 }
 
 func (s *Server) start(ctx context.Context) error {
-	cfg := s.cfg
-	var err error
-	if s.data, err = openData(ctx, cfg); err != nil {
+	d, err := openData(ctx, s.cfg)
+	if err != nil {
 		return err
 	}
-	s.certs, err = certs.Open(ctx, certs.Config{
-		Store: s.data.store, Sealer: s.data.sealer, Names: cfg.tlsNames(),
+	if err := s.run(ctx, d); err != nil {
+		return err
+	}
+	return s.listen()
+}
+
+// run makes a module of the data and puts it to work. The data is closed when
+// that fails.
+func (s *Server) run(ctx context.Context, d *data) (err error) {
+	cfg, i := s.cfg, &instance{data: d}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+		}
+	}()
+	i.certs, err = certs.Open(ctx, certs.Config{
+		Store: d.store, Sealer: d.sealer, Names: cfg.tlsNames(),
 		CertFile: cfg.TLSCert, KeyFile: cfg.TLSKey, Logger: cfg.Logger,
 		Now: time.Now, // not HostClock: clients check a certificate by the real time
 	})
 	if err != nil {
 		return err
 	}
-	if err := s.writeCA(); err != nil {
+	if i.caFile, err = s.writeCA(i); err != nil {
 		return err
 	}
-	s.module, err = module.New(ctx, module.Config{
-		Store: s.data.store, Sealer: s.data.sealer,
-		AuditDir: s.data.auditDir(), AuditDurability: cfg.AuditDurability,
+	i.module, err = module.New(ctx, module.Config{
+		Store: d.store, Sealer: d.sealer,
+		AuditDir: d.auditDir(), AuditDurability: cfg.AuditDurability,
 		AuditCompact: cfg.AuditCompact, MaxKeys: cfg.MaxKeys,
 		HostClock: cfg.HostClock, ClockSource: cfg.ClockSource, Profile: cfg.Profile, Diag: cfg.Diag,
 		TrustedBackends: cfg.TrustedBackends, MaxTokenTTL: cfg.MaxTokenTTL,
 		Damping: cfg.Damping, RequireTLSLogin: cfg.RequireTLSLogin,
-		TLSRequest: s.certs.Request, TLSSerial: s.certs.Serial, HTTPSUp: s.httpsUp.Load,
-		Rand: randomSource(cfg.Seed), Logger: cfg.Logger,
+		TLS: i.certs, HTTPSUp: s.httpsUp.Load, Destroy: s.destroy(d),
+		Rand: s.random, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return err
 	}
-	return s.listen()
+	i.api = httpapi.New(httpapi.Config{
+		Module: i.module, Proxies: cfg.Proxies, LoopbackOnly: cfg.LoopbackOnly,
+		Shutdown: s.requestShutdown, Wiped: func() { go s.renew(i) }, Observe: s.metrics.observe, Logger: cfg.Logger,
+	})
+	s.current.Store(i)
+	return nil
+}
+
+// destroy is the first step of a wipe. Once the data key is out of use the wipe
+// goes on, whatever is left of the key's file: who begins the new data erases it.
+func (s *Server) destroy(d *data) func() error {
+	return func() error {
+		err := d.sealer.Destroy()
+		if errors.Is(err, seal.ErrNotErased) {
+			s.cfg.Logger.Error("the destroyed data key is still in its file", "error", err)
+			return nil
+		}
+		return err
+	}
+}
+
+// renew replaces a module that was wiped by a fresh one. The old one refuses
+// everything meanwhile. A crash leaves what the next start finishes; an error
+// ends the process, and so does the same.
+func (s *Server) renew(old *instance) {
+	s.renewing.Lock()
+	defer s.renewing.Unlock()
+	if s.stopped || s.current.Load() != old {
+		return
+	}
+	ctx := context.Background()
+	if err := old.module.Close(ctx); err != nil {
+		s.cfg.Logger.Warn("the log of the wiped module did not end well", "error", err) // it goes all the same
+	}
+	fresh, err := old.data.renew(ctx)
+	if err == nil {
+		err = s.run(ctx, fresh)
+	}
+	if err != nil {
+		s.failed <- fmt.Errorf("the module was wiped, and a fresh one cannot be begun: %w", err)
+		return
+	}
+	s.cfg.Logger.Warn("a fresh module has taken the place of the wiped one; it belongs to the first who personalises it", "eid", s.Module().EID())
 }
 
 // randomSource is the system's, or a stream that is a function of seed.
@@ -110,38 +180,38 @@ func randomSource(seed []byte) io.Reader {
 	return mrand.NewChaCha8(suite.SHA256(seed))
 }
 
-// writeCA leaves the CA's certificate where clients can be pointed to.
-func (s *Server) writeCA() error {
-	pem := s.certs.CAPEM()
+// writeCA leaves the CA's certificate where clients can be pointed to, and
+// returns the file's name; none when the pair is not from that CA.
+func (s *Server) writeCA(i *instance) (string, error) {
+	pem := i.certs.CAPEM()
 	if pem == nil {
-		return nil
+		return "", nil
 	}
-	dir := s.data.dir
+	dir := i.data.dir
 	if dir == "" {
-		temp, err := os.MkdirTemp("", "softhem-")
-		if err != nil {
-			return fmt.Errorf("no place for the CA certificate: %w", err)
+		if s.caTemp == "" {
+			temp, err := os.MkdirTemp("", "softhem-")
+			if err != nil {
+				return "", fmt.Errorf("no place for the CA certificate: %w", err)
+			}
+			s.caTemp = temp
 		}
-		dir, s.caTemp = temp, temp
+		dir = s.caTemp
 	}
-	s.caFile = filepath.Join(dir, fileCA)
-	if old, err := os.ReadFile(s.caFile); err == nil && string(old) == string(pem) {
-		return nil
+	file := filepath.Join(dir, fileCA)
+	if old, err := os.ReadFile(file); err == nil && string(old) == string(pem) {
+		return file, nil
 	}
 	// Written beside and renamed: a crash leaves the old file or the new one.
-	if err := os.WriteFile(s.caFile+".new", pem, 0o600); err != nil {
-		return fmt.Errorf("the CA certificate cannot be written: %w", err)
+	if err := os.WriteFile(file+newSuffix, pem, 0o600); err != nil {
+		return "", fmt.Errorf("the CA certificate cannot be written: %w", err)
 	}
-	return os.Rename(s.caFile+".new", s.caFile)
+	return file, os.Rename(file+newSuffix, file)
 }
 
 func (s *Server) listen() error {
 	cfg := s.cfg
-	x := newMetrics(s.module)
-	handler := httpapi.New(httpapi.Config{
-		Module: s.module, Proxies: cfg.Proxies, LoopbackOnly: cfg.LoopbackOnly,
-		Shutdown: s.requestShutdown, Observe: x.observe, Logger: cfg.Logger,
-	})
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.current.Load().api.ServeHTTP(w, r) })
 	plain, err := listener(cfg.HTTPListener, cfg.HTTPAddr)
 	if err != nil {
 		return err
@@ -165,7 +235,7 @@ func (s *Server) listen() error {
 	}
 	if observe != nil {
 		s.addrs.Metrics = observe.Addr().String()
-		s.serve(observe, x.handler(s.module), false)
+		s.serve(observe, s.metrics.handler(s.Module), false)
 	}
 	return nil
 }
@@ -206,7 +276,7 @@ func (s *Server) serve(l net.Listener, h http.Handler, overTLS bool) {
 	}
 	run := func() error { return srv.Serve(l) }
 	if overTLS {
-		srv.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: s.certs.GetCertificate}
+		srv.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: s.Certificate}
 		run = func() error { return srv.ServeTLS(l, "", "") }
 	}
 	s.servers = append(s.servers, srv)
@@ -218,24 +288,25 @@ func (s *Server) serve(l net.Listener, h http.Handler, overTLS bool) {
 }
 
 // Module is the running module.
-func (s *Server) Module() *module.Module { return s.module }
+func (s *Server) Module() *module.Module { return s.current.Load().module }
 
 // Addresses are where the server listens.
 func (s *Server) Addresses() Addresses { return s.addrs }
 
 // Certificate is the pair in use, as crypto/tls asks for it.
 func (s *Server) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return s.certs.GetCertificate(hello)
+	return s.current.Load().certs.GetCertificate(hello)
 }
 
-// CAFile is the file of the CA clients have to trust; empty with an own pair.
-func (s *Server) CAFile() string { return s.caFile }
+// CAFile is the file of the CA clients have to trust; empty when the pair
+// is another's.
+func (s *Server) CAFile() string { return s.current.Load().caFile }
 
 // ReadyLine is what tells another program that the module can be used.
 func (s *Server) ReadyLine() string {
 	parts := []string{"ready"}
 	for _, p := range [][2]string{
-		{"http", s.addrs.HTTP}, {"https", s.addrs.HTTPS}, {"ca", s.caFile}, {"eid", s.module.EID()},
+		{"http", s.addrs.HTTP}, {"https", s.addrs.HTTPS}, {"ca", s.CAFile()}, {"eid", s.Module().EID()},
 	} {
 		if p[1] != "" {
 			parts = append(parts, p[0]+"="+p[1])
@@ -245,7 +316,7 @@ func (s *Server) ReadyLine() string {
 }
 
 // Reload reads the TLS pair again; new handshakes use it.
-func (s *Server) Reload(ctx context.Context) error { return s.certs.Reload(ctx) }
+func (s *Server) Reload(ctx context.Context) error { return s.current.Load().certs.Reload(ctx) }
 
 func (s *Server) requestShutdown() { s.once.Do(func() { close(s.shutdown) }) }
 
@@ -278,12 +349,12 @@ func (s *Server) Stop(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
+	s.renewing.Lock()
+	defer s.renewing.Unlock()
+	s.stopped = true
 	var errs []error
-	if s.module != nil {
-		errs = append(errs, s.module.Close(drain))
-	}
-	if s.data != nil {
-		errs = append(errs, s.data.close())
+	if i := s.current.Load(); i != nil {
+		errs = append(errs, i.module.Close(drain), i.data.close())
 	}
 	if s.caTemp != "" {
 		errs = append(errs, os.RemoveAll(s.caTemp))

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 )
@@ -42,6 +43,19 @@ type Key struct {
 type Needle struct {
 	Bytes      []byte // not empty
 	Start, End bool
+}
+
+// Matches tells whether the needle finds descr.
+func (n Needle) Matches(descr []byte) bool {
+	switch {
+	case n.Start && n.End:
+		return bytes.Equal(descr, n.Bytes)
+	case n.Start:
+		return bytes.HasPrefix(descr, n.Bytes)
+	case n.End:
+		return bytes.HasSuffix(descr, n.Bytes)
+	}
+	return bytes.Contains(descr, n.Bytes)
 }
 
 // A KeyPage is a part of a list of keys in order of creation.

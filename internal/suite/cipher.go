@@ -196,3 +196,16 @@ func unpad(b []byte) ([]byte, error) {
 	}
 	return b[:len(b)-n], nil
 }
+
+// OpenCBCUnpadded decrypts AES-CBC of whole blocks that were not padded. Every
+// ciphertext of the right length decrypts to something, so the caller has to know
+// the plaintext's form. The error is ErrMismatch.
+func OpenCBCUnpadded(key, iv, ciphertext []byte) ([]byte, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil || len(iv) != aes.BlockSize || len(ciphertext)%aes.BlockSize != 0 {
+		return nil, ErrMismatch
+	}
+	out := make([]byte, len(ciphertext))
+	cipher.NewCBCDecrypter(block, iv).CryptBlocks(out, ciphertext)
+	return out, nil
+}

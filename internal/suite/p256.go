@@ -2,6 +2,7 @@ package suite
 
 import (
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -35,6 +36,26 @@ func (k *P256Key) Point() []byte {
 		panic("suite: a parsed P-256 key has no point")
 	}
 	return b
+}
+
+// Compressed is the public key in compressed X9.62 form, 33 bytes.
+func (k *P256Key) Compressed() []byte {
+	point := k.Point()
+	return append([]byte{2 | point[len(point)-1]&1}, point[1:1+P256ScalarSize]...)
+}
+
+// Shared is the x coordinate of ECDH (SP 800-56A section 5.7.1.2) with an
+// uncompressed point, 32 bytes. Who gets it clears it.
+func (k *P256Key) Shared(point []byte) ([]byte, error) {
+	peer, err := ecdh.P256().NewPublicKey(point)
+	if err != nil {
+		return nil, ErrKey
+	}
+	priv, err := k.priv.ECDH()
+	if err != nil {
+		return nil, ErrKey
+	}
+	return priv.ECDH(peer)
 }
 
 // KeyID is the SHA-1 of the uncompressed point, 20 bytes: the usual subject

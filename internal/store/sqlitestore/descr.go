@@ -101,19 +101,6 @@ func unpack(packed []byte) (e packedDescr, rest []byte, err error) {
 	return packedDescr{packed[0], packed[2:end]}, packed[end:], nil
 }
 
-// matches tells whether the needle is in descr, at its place.
-func matches(n store.Needle, descr []byte) bool {
-	switch {
-	case n.Start && n.End:
-		return bytes.Equal(descr, n.Bytes)
-	case n.Start:
-		return bytes.HasPrefix(descr, n.Bytes)
-	case n.End:
-		return bytes.HasSuffix(descr, n.Bytes)
-	}
-	return bytes.Contains(descr, n.Bytes)
-}
-
 func reversed(b []byte) []byte {
 	r := slices.Clone(b)
 	slices.Reverse(r)

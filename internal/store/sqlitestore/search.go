@@ -85,7 +85,7 @@ func (r *reader) scanDescrs(ctx context.Context, n store.Needle, offset, limit i
 	}
 	var seqs []int64 // of the page
 	look := func(seq int64, descr []byte) {
-		if !matches(n, descr) {
+		if !n.Matches(descr) {
 			return
 		}
 		if page.Total >= offset && int64(len(seqs)) < limit {

@@ -1,0 +1,26 @@
+package httpapi
+
+import "softhem/internal/module"
+
+// configUpdate serves POST /api/system/config, whose answers differ in form: the
+// outcome as JSON, beside a 400 too; nothing from a fresh module; and after a
+// wipe nothing, and no connection.
+func (c *call) configUpdate() (any, error) {
+	answer, err := decoded(c, c.module.ConfigUpdate)
+	out, _ := answer.(module.ConfigOutcome)
+	if err != nil {
+		if out.Answer != nil {
+			c.beside400 = out.Answer
+		}
+		return nil, err
+	}
+	if out.Wiped {
+		c.after = c.cfg.Wiped
+		c.w.Header().Set("Connection", "close")
+		return nothing{}, nil
+	}
+	if out.Answer == nil {
+		return nil, nil
+	}
+	return out.Answer, nil
+}
