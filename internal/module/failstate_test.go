@@ -17,7 +17,7 @@ import (
 )
 
 // open is a module with its real parts in memory.
-func open(t *testing.T, edit func(*Config)) *Module {
+func open(t testing.TB, edit func(*Config)) *Module {
 	t.Helper()
 	ctx := context.Background()
 	db, err := sqlitestore.Open(ctx, sqlitestore.Config{})
@@ -42,7 +42,7 @@ func open(t *testing.T, edit func(*Config)) *Module {
 }
 
 // personalise puts a configuration in place as Init does, and returns a token.
-func personalise(t *testing.T, m *Module, scope string) string {
+func personalise(t testing.TB, m *Module, scope string) string {
 	t.Helper()
 	p := &Pass{state: m.state.Load(), now: time.Now().Unix()}
 	next := *p.state
