@@ -184,6 +184,9 @@ type Request struct {
 	sealed string
 }
 
+// ID tells requests apart.
+func (r Request) ID() string { return r.id }
+
 // Requests waits for requests, up to what [BrokerConfig.Poll] says, and returns
 // those that wait; none when none came. One that this pairing's key does not open is left out.
 func (a *Authenticator) Requests(ctx context.Context) ([]Request, error) {

@@ -211,13 +211,13 @@ func (c *Client) Pair(ctx context.Context, b *Broker, p PairParams) (KID, error)
 		return KID{}, err
 	}
 	var done api.ExtValidateAnswer
-	if err := c.postAs(ctx, opPair, pathExt+"validate", api.ScopeExtPair, api.ExtValidate{PID: checked.PID, Reply: checked.Reply}, &done); err != nil {
+	if err := c.postAs(ctx, opPair, pathExt+"validate", api.ScopeExtPair, api.ExtValidate(checked), &done); err != nil {
 		return KID{}, err
 	}
 	if done.KID != kid.String() {
 		return KID{}, badAnswer(opPair, "POST "+pathExt+"validate", "it paired another key")
 	}
-	_, err = b.do(ctx, opPair, http.MethodPost, "/notify/register/finalise/"+url.PathEscape(reg.RID), "", api.RegisterFinal{KID: done.KID, Code: done.Code}, nil)
+	_, err = b.do(ctx, opPair, http.MethodPost, "/notify/register/finalise/"+url.PathEscape(reg.RID), "", api.RegisterFinal(done), nil)
 	return kid, err
 }
 

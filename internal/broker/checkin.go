@@ -45,18 +45,10 @@ func (b *Broker) checkIn(ctx context.Context, req api.Check) (api.Checked, error
 		return api.Checked{}, err
 	}
 	defer clear(secret)
-	checked, err := session.SignEJWT(secret, checkedClaims{
+	checked, err := session.SignEJWT(secret, api.CheckedClaims{
 		JTI: c.JTI, Iat: b.now(), Iss: b.Key(), Aud: c.Iss, Status: api.EncodeBase64(status),
 	})
 	return api.Checked{Checked: checked}, err
-}
-
-type checkedClaims struct {
-	JTI    string `json:"jti"`
-	Iat    int64  `json:"iat"`
-	Iss    string `json:"iss"`
-	Aud    string `json:"aud"`
-	Status string `json:"status"`
 }
 
 // Order keeps an order for the module with an instance id, a UUID or 32 hex
