@@ -119,6 +119,7 @@ func dataHome(t terminal) (string, error) {
 
 const (
 	brokerPatience = 10 * time.Second // for a request's head, and for what runs at the end
+	brokerRead     = time.Minute      // for a whole request; net/http ends a poll that waits longer
 	brokerIdle     = 2 * time.Minute
 )
 
@@ -153,7 +154,7 @@ func (f *brokerFlags) run(ctx context.Context, t terminal) error {
 	waiting, endWaiting := context.WithCancel(context.WithoutCancel(ctx))
 	defer endWaiting()
 	server := &http.Server{
-		Handler: b.Handler(), ReadHeaderTimeout: brokerPatience, ReadTimeout: 2 * brokerPatience, IdleTimeout: brokerIdle,
+		Handler: b.Handler(), ReadHeaderTimeout: brokerPatience, ReadTimeout: brokerRead, IdleTimeout: brokerIdle,
 		BaseContext: func(net.Listener) context.Context { return waiting },
 	}
 	ready, ended := "ready", make(chan error, 2)

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -212,7 +212,7 @@ func (b *Broker) Handler() http.Handler {
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
-		if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil && !b.limits.address.allow(host) {
+		if who, ok := caller(r.RemoteAddr); ok && !b.limits.address.allow(who) {
 			h.Set("Retry-After", "1")
 			w.WriteHeader(http.StatusTooManyRequests)
 			return
@@ -223,6 +223,20 @@ func (b *Broker) Handler() http.Handler {
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// caller is what counts as one address: an IPv4 address or an IPv6 /64.
+func caller(remote string) (string, bool) {
+	peer, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return "", false
+	}
+	addr, bits := peer.Addr().Unmap().WithZone(""), 32
+	if addr.Is6() {
+		bits = 64
+	}
+	prefix, err := addr.Prefix(bits)
+	return prefix.String(), err == nil
 }
 
 // answer is the one place that writes answers.
