@@ -62,12 +62,12 @@ var importRules = []struct {
 	{
 		"drivers stay inside the store they drive",
 		func(p string) bool { return p == "database/sql" || strings.HasPrefix(p, "modernc.org/sqlite") },
-		[]string{"softhem/internal/store/sqlitestore"},
+		[]string{"softhem/internal/store/sqlitestore", "softhem/internal/broker/brokerdb"},
 	},
 	{
 		"HTTP is at the edges",
 		func(p string) bool { return p == "net/http" },
-		[]string{"softhem/api", "softhem/hem", "softhem/hemtest", "softhem/internal/httpapi", "softhem/internal/server", "softhem/internal/load", "softhem/cmd/hem"},
+		[]string{"softhem/api", "softhem/hem", "softhem/hemtest", "softhem/internal/httpapi", "softhem/internal/server", "softhem/internal/load", "softhem/internal/broker", "softhem/cmd/hem"},
 	},
 	{
 		"the root key is read in one place, and files are encrypted in one other: age is the format of both",

@@ -56,6 +56,9 @@ func exitCode(err error) int {
 	if name, ok := errors.AsType[*nameError](err); ok {
 		return name.code
 	}
+	if code, ok := remoteExit(err); ok {
+		return code
+	}
 	if _, ok := errors.AsType[*envelope.OtherKeyError](err); ok {
 		return exitNotFound
 	}

@@ -15,7 +15,8 @@ import (
 func newLoginCmd(o *options) *cobra.Command {
 	var scope, tokenContext string
 	var ttl time.Duration
-	var printToken bool
+	var printToken, remote bool
+	var broker, note string
 	c := &cobra.Command{
 		Use:   "login --scope SCOPE",
 		Short: "Get a token for one scope",
@@ -27,7 +28,8 @@ this is for doing it beforehand, for handing a token to another program, or for 
 long it lives. The passphrase does not leave this machine.`,
 		Example: `  hem login --scope logger:get
   hem login --scope system:config --role master --ttl 10m
-  hem login --scope keymgmt:list --passphrase-file - --print-token < passphrase`,
+  hem login --scope keymgmt:list --passphrase-file - --print-token < passphrase
+  hem login --scope keymgmt:gen --remote --broker https://broker.example`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if !c.Flags().Changed("scope") {
@@ -42,6 +44,12 @@ long it lives. The passphrase does not leave this machine.`,
 			if printToken && o.json {
 				return &usageError{c.CommandPath(), "--print-token and --json exclude each other"}
 			}
+			if remote && (ttl != 0 || o.flags.Changed("role")) {
+				return &usageError{c.CommandPath(), "--ttl and --role go with a passphrase; with --remote the authenticator decides"}
+			}
+			if !remote && (c.Flags().Changed("broker") || note != "") {
+				return &usageError{c.CommandPath(), "--broker and --note go with --remote"}
+			}
 			l := &login{ttl: ttl, ctx: tokenContext}
 			if !printToken {
 				if o.insecure {
@@ -53,7 +61,15 @@ long it lives. The passphrase does not leave this machine.`,
 				}
 				l.cache = writeOnly{cache}
 			}
-			token, err := logIn(c.Context(), o, l, scope)
+			var token hem.Token
+			var err error
+			who := o.role
+			if remote {
+				who = "an authenticator"
+				token, err = loginRemote(c, o, l, scope, broker, note)
+			} else {
+				token, err = logIn(c.Context(), o, l, scope)
+			}
 			if err != nil {
 				return err
 			}
@@ -61,7 +77,7 @@ long it lives. The passphrase does not leave this machine.`,
 				_, err = fmt.Fprintln(o.t.out, string(token.Bearer))
 				return err
 			}
-			o.note("logged in as %s for %q until %s", o.role, clean(token.Scope), token.Expires.Local().Format(time.DateTime+" MST"))
+			o.note("logged in as %s for %q until %s", who, clean(token.Scope), token.Expires.Local().Format(time.DateTime+" MST"))
 			if o.json {
 				return printJSON(o.t.out, struct {
 					Scope   string `json:"scope"`
@@ -76,6 +92,9 @@ long it lives. The passphrase does not leave this machine.`,
 	c.Flags().StringVar(&scope, "scope", "", "what the token shall open, such as system:config")
 	c.Flags().DurationVar(&ttl, "ttl", 0, "how long it shall live, such as 30m; the module may shorten it (default: the module's, 8h)")
 	c.Flags().BoolVar(&printToken, "print-token", false, "print the token, and do not keep it")
+	c.Flags().BoolVar(&remote, "remote", false, "ask the paired authenticators instead of for a passphrase")
+	c.Flags().StringVar(&broker, "broker", "", "with --remote: address of the broker; env HEM_BROKER")
+	c.Flags().StringVar(&note, "note", "", "with --remote: text that goes along, at most 128 characters")
 	c.Flags().StringVar(&tokenContext, "ctx", "", "text that the token shall carry, at most 63 characters")
 	complete(c, "scope", scopeNames()...)
 	return c

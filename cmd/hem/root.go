@@ -30,7 +30,8 @@ asks for the passphrase, logs in for just the scope it needs, and keeps the toke
 for you alone to read, until a minute before it ends.
 
 Environment, where the flag is not given:
-  HEM_URL, HEM_CACERT, HEM_PASSPHRASE_FILE, HEM_TOKEN, and HEM_BROKER for checkin.
+  HEM_URL, HEM_CACERT, HEM_PASSPHRASE_FILE, HEM_TOKEN, and HEM_BROKER for checkin,
+  pair and login --remote.
 
 Exit status:
   0  done
@@ -52,17 +53,18 @@ Exit status:
 		DisableFlagsInUseLine: true,
 	}
 	root.AddGroup(
-		&cobra.Group{ID: groupModule, Title: "Be a module:"},
+		&cobra.Group{ID: groupModule, Title: "Be a module, or a broker:"},
 		&cobra.Group{ID: groupClient, Title: "Talk to a module:"},
 		&cobra.Group{ID: groupDocs, Title: "Help:"},
 	)
 	o := newOptions(t, root)
 
-	serve := newServeCmd(t)
-	serve.GroupID = groupModule
-	root.AddCommand(serve)
+	for _, c := range []*cobra.Command{newServeCmd(t), newBrokerCmd(t)} {
+		c.GroupID = groupModule
+		root.AddCommand(c)
+	}
 	for _, c := range []*cobra.Command{
-		newInitCmd(o), newLoginCmd(o), newLogoutCmd(o), newTokenCmd(o),
+		newInitCmd(o), newLoginCmd(o), newLogoutCmd(o), newTokenCmd(o), newPairCmd(o), newAuthenticatorCmd(o),
 		newStatusCmd(o), newVersionCmd(o), newCheckinCmd(o), newConfigCmd(o), newPasswdCmd(o), newWipeCmd(o),
 		newRebootCmd(o), newShutdownCmd(o), newLogCmd(o), newKeyCmd(o),
 		newSignCmd(o), newVerifyCmd(o), newHMACCmd(o), newEncryptCmd(o), newDecryptCmd(o),

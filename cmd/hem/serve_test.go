@@ -59,6 +59,7 @@ func TestServe(t *testing.T) {
 		"early signal":      testServeEarlySignal,
 		"metrics":           testServeMetrics,
 		"hardening":         testServeHarden,
+		"remote approval":   testRemoteApproval,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

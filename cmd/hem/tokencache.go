@@ -149,9 +149,11 @@ func (c *tokenCache) remove(path string) {
 }
 
 // Put implements [hem.TokenCache]. A token of the other persona, got with its
-// passphrase, is not kept: it would be offered again for what it cannot do.
+// passphrase, is not kept: it would be offered again for what it cannot do. One
+// that an authenticator approved is kept as the user's.
 func (c *tokenCache) Put(_ context.Context, key hem.TokenKey, t hem.Token) {
-	if t.Role != key.Role {
+	approved := t.Role != api.RoleUser && t.Role != api.RoleMaster && key.Role == api.RoleUser
+	if t.Role != key.Role && !approved {
 		return
 	}
 	name := prefix(key) + part(t.EID) + tokenSuffix

@@ -30,6 +30,11 @@ var walk = []struct {
 	{"POST", "/api/auth/token", 403, 409, 403, 400, 400, 400, 400, 400, 409, ""},
 	{"GET", "/api/auth/init", 403, 200, 403, 406, 406, 406, 406, 406, 409, ""},
 	{"POST", "/api/auth/init", 403, 400, 403, 406, 406, 406, 406, 406, 409, ""},
+	{"POST", "/api/auth/ext/init", 409, 409, 401, 401, 401, 403, 400, 403, 409, "auth:ext:pair"},
+	{"POST", "/api/auth/ext/validate", 409, 409, 401, 401, 401, 403, 400, 403, 409, "auth:ext:pair"},
+	{"POST", "/api/auth/ext/mac", 409, 409, 401, 401, 401, 403, 400, 403, 409, "system:config"},
+	{"POST", "/api/auth/ext/request", 403, 409, 403, 400, 400, 400, 400, 400, 409, ""},
+	{"POST", "/api/auth/ext/token", 403, 409, 403, 400, 400, 400, 400, 400, 409, ""},
 	{"GET", "/api/system/version", 200, 200, 200, 200, 200, 200, 200, 200, 200, ""},
 	{"GET", "/api/system/status", 200, 200, 200, 200, 200, 200, 200, 200, 200, ""},
 	{"GET", "/api/system/checkin", 200, 200, 200, 200, 200, 200, 200, 200, 200, ""},
@@ -294,7 +299,7 @@ func TestUnknownPaths(t *testing.T) {
 	p := newPeer(t, hemtest.New(t, nil))
 	for _, path := range []string{
 		"/", "/api", "/api/", "/api/auth", "/api/auth/token/", "//api/auth/token", "/api//auth/token", "/api/auth/../auth/token",
-		"/API/auth/token", "/api/system/selftest", "/api/auth/ext/init", "/api/logger/list/0/1",
+		"/API/auth/token", "/api/system/selftest", "/api/auth/ext", "/api/auth/ext/init/", "/api/logger/list/0/1",
 		"/api/keymgmt", "/api/keymgmt/", "/api/keymgmt/list/", "/api/keymgmt/list//", "/api/keymgmt/list/0/", "/api/keymgmt/list//1", "/api/keymgmt/list/0/1/2",
 		"/api/keymgmt/get", "/api/keymgmt/get/", "/api/keymgmt/get/" + walkKID + "/", "/api/keymgmt/delete/" + walkKID, "/api/keymgmt/create",
 		"/api/crypto/exdsa/sign", "/api/crypto/exdsa", "/api/crypto/sign", "/api/crypto/ecdh/" + walkKID,

@@ -38,6 +38,21 @@ func routes() []route {
 		{method: "POST", path: "/api/auth/init", op: module.OpInit, serve: func(c *call) (any, error) {
 			return decoded(c, c.module.Init)
 		}},
+		{method: "POST", path: "/api/auth/ext/init", op: module.OpExtInit, serve: func(c *call) (any, error) {
+			return decoded(c, c.module.ExtInit)
+		}},
+		{method: "POST", path: "/api/auth/ext/validate", op: module.OpExtValidate, serve: func(c *call) (any, error) {
+			return decoded(c, c.module.ExtValidate)
+		}},
+		{method: "POST", path: "/api/auth/ext/mac", op: module.OpExtMAC, serve: func(c *call) (any, error) {
+			return decoded(c, c.module.ExtMAC)
+		}},
+		{method: "POST", path: "/api/auth/ext/request", op: module.OpExtRequest, serve: func(c *call) (any, error) {
+			return decoded(c, c.module.ExtRequest)
+		}},
+		{method: "POST", path: "/api/auth/ext/token", op: module.OpExtToken, serve: func(c *call) (any, error) {
+			return decoded(c, c.module.ExtToken)
+		}},
 
 		{method: "GET", path: "/api/system/version", op: module.OpVersion, serve: func(c *call) (any, error) {
 			return c.module.Version(c.pass), nil

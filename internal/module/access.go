@@ -33,6 +33,11 @@ const (
 	OpLoggerGet
 	OpLoggerCheckpoint
 	OpLoggerTail
+	OpExtInit
+	OpExtValidate
+	OpExtMAC
+	OpExtRequest
+	OpExtToken
 	OpKeyList
 	OpKeySearch
 	OpKeyGet
@@ -70,11 +75,13 @@ type Rule struct {
 	Token    tokenUse // 401 without one
 	NoMaster bool     // 403 for role M
 	Personas bool     // 403 for all but the roles U and M
+	OnlyUser bool     // 403 for everybody but role U
 	Scopes   []string // 403 unless the token satisfies one of them; nil: any
 	// KeyScope: the scope of one key opens it too, so the token is judged in a
 	// second step, admit, when the kid is known.
 	KeyScope bool
 	Damped   bool // held back and counted as a login
+	Approval bool // counted apart from logins with a passphrase
 }
 
 type (
@@ -107,6 +114,13 @@ func ruleOf(op Op) Rule {
 		return Rule{TLSLogin: true, Clock: clockAlways, Fresh: true, Healthy: true}
 	case OpInit:
 		return Rule{TLSLogin: true, Clock: clockAlways, Fresh: true, Healthy: true}
+	case OpExtInit, OpExtValidate, OpExtMAC:
+		return Rule{Inited: true, Healthy: true, Token: tokenRequired, OnlyUser: true,
+			Scopes: []string{api.ScopeExtPair, api.ScopeSystemConfig}}
+	case OpExtRequest:
+		return Rule{TLSLogin: true, Clock: clockTrusted, Inited: true, Healthy: true}
+	case OpExtToken:
+		return Rule{TLSLogin: true, Clock: clockTrusted, Inited: true, Healthy: true, Damped: true, Approval: true}
 	case OpVersion, OpStatus:
 		return Rule{}
 	case OpCheckinStart, OpCheckinFinish:
@@ -250,7 +264,11 @@ func (m *Module) Arrived(ctx context.Context, p *Pass) error {
 	if !m.rules[p.op].Damped {
 		return nil
 	}
-	place, err := m.damper.Enter(p.caller.Addr)
+	damper := m.damper
+	if m.rules[p.op].Approval {
+		damper = m.approvals
+	}
+	place, err := damper.Enter(p.caller.Addr)
 	p.place = place
 	return err
 }
@@ -287,6 +305,9 @@ func (m *Module) scoped(ctx context.Context, p *Pass, rule *Rule, keyScope strin
 	}
 	if rule.Personas && p.claims.Sub != api.RoleUser && p.claims.Sub != api.RoleMaster {
 		return m.denied(ctx, p, "only the user and the administrator do this")
+	}
+	if rule.OnlyUser && p.claims.Sub != api.RoleUser {
+		return m.denied(ctx, p, "only the user pairs authenticators")
 	}
 	if rule.Scopes == nil && !rule.KeyScope {
 		return nil
@@ -351,7 +372,7 @@ func (p *Pass) who() string {
 	if p.claims == nil {
 		return ""
 	}
-	return string(p.claims.Sub)
+	return auditName(p.claims.Sub)
 }
 
 // must guards the door from the inside: a pass for one operation opens no other.

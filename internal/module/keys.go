@@ -321,10 +321,19 @@ func (m *Module) KeyDelete(ctx context.Context, p *Pass, kid string) error {
 	if _, ok := m.tlsKey(p.state, id); ok {
 		return m.notDone(ctx, p, audit.KeyDelete, errTLSKey, id[:])
 	}
+	paired := false
 	err := m.commit(ctx, func(ctx context.Context, tx store.Tx) ([]audit.Record, error) {
-		return []audit.Record{{Type: audit.KeyDelete, Who: p.who(), Arg: id[:]}}, m.keys.Delete(ctx, tx, id)
+		if err := m.keys.Delete(ctx, tx, id); err != nil {
+			return nil, err
+		}
+		var err error
+		paired, err = m.dropPairing(ctx, tx, id)
+		return []audit.Record{{Type: audit.KeyDelete, Who: p.who(), Arg: id[:]}}, err
 	})
 	m.keys.Forget(id) // also after an error, see KeyUpdate
+	if paired {
+		m.unpair(ctx, id, err) // so does this: the authenticator's tokens are dead from here on
+	}
 	if errors.Is(err, keyring.ErrUnknown) {
 		return m.notDone(ctx, p, audit.KeyDelete, noSuchKey().Reason, id[:])
 	}

@@ -88,11 +88,12 @@ type Module struct {
 	keys  *keyring.Ring
 	sweep sweep
 
-	searches searches
-	clock    clock
-	damper   damper
-	boots    boots
-	rules    []Rule
+	searches  searches
+	clock     clock
+	damper    damper
+	approvals damper // of external authenticators, with counters of its own
+	boots     boots
+	rules     []Rule
 
 	thermometer thermometer
 	shutDown    atomic.Bool // SHUTDOWN is in the log
@@ -114,9 +115,9 @@ func New(ctx context.Context, cfg Config) (*Module, error) {
 		cfg: cfg, log: cfg.Logger,
 		keys:   keyring.New(keyring.Config{Store: cfg.Store, Sealer: cfg.Sealer, MaxKeys: cfg.MaxKeys}),
 		clock:  clock{host: cfg.HostClock, source: cfg.ClockSource},
-		damper: session.NewDamper(cfg.Damping),
-		boots:  session.LocalBoots{},
-		rules:  rules(),
+		damper: session.NewDamper(cfg.Damping), approvals: session.NewDamper(cfg.Damping),
+		boots: session.LocalBoots{},
+		rules: rules(),
 
 		searches: newSearches(),
 	}
@@ -227,8 +228,8 @@ func (m *Module) AllowsOrigin(origin string) bool {
 // Profile is the form factor.
 func (m *Module) Profile() Profile { return m.cfg.Profile }
 
-// WaitingLogins is how many logins are being held back.
-func (m *Module) WaitingLogins() int { return m.damper.Waiting() }
+// WaitingLogins is how many logins, approvals among them, are being held back.
+func (m *Module) WaitingLogins() int { return m.damper.Waiting() + m.approvals.Waiting() }
 
 // now is the module's clock. When the host's clock has stepped back, all nonces
 // and tokens end before anybody is given the earlier time, so that none which

@@ -35,6 +35,7 @@ type state struct {
 	config   config
 	user     persona
 	master   persona
+	pairings []pairing // in the order they were made
 	boot     *session.Boot
 	bootedAt time.Time      // monotonic, for the uptime
 	fail     *atomic.Uint32 // FLS of this boot, latched
@@ -49,6 +50,11 @@ func (s *state) Generation(sub api.Role) (uint64, bool) {
 		return s.user.Generation, true
 	case sub == api.RoleMaster && s.config.Inited:
 		return s.master.Generation, true
+	}
+	for i := range s.pairings {
+		if s.pairings[i].sub == sub {
+			return s.pairings[i].Generation, true
+		}
 	}
 	return 0, false
 }
@@ -147,7 +153,11 @@ func (m *Module) loadState(ctx context.Context) (*state, error) {
 		if err := loadInto(ctx, m, r, kindPersona, string(api.RoleUser), &st.user); err != nil {
 			return err
 		}
-		return loadInto(ctx, m, r, kindPersona, string(api.RoleMaster), &st.master)
+		if err := loadInto(ctx, m, r, kindPersona, string(api.RoleMaster), &st.master); err != nil {
+			return err
+		}
+		st.pairings, err = m.loadPairings(ctx, r, st.identity)
+		return err
 	})
 	return st, err
 }

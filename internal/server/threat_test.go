@@ -55,13 +55,14 @@ func operations(t *testing.T) (all [][2]string) {
 	return all
 }
 
-// T27: none of the four operations of login and personalisation is done for
+// T27: none of the operations that lead to a token without one is done for
 // another host over plain HTTP; from this host they are.
 func TestThreat_T27_NoLoginOverPlainHTTP(t *testing.T) {
 	cfg := testConfig("")
 	cfg.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	s := start(t, cfg)
-	for _, op := range [][2]string{{"GET", "/api/auth/token"}, {"POST", "/api/auth/token"}, {"GET", "/api/auth/init"}, {"POST", "/api/auth/init"}} {
+	for _, op := range [][2]string{{"GET", "/api/auth/token"}, {"POST", "/api/auth/token"}, {"GET", "/api/auth/init"}, {"POST", "/api/auth/init"},
+		{"POST", "/api/auth/ext/request"}, {"POST", "/api/auth/ext/token"}} {
 		far := send(t, s.Addresses().HTTP, op[0], op[1], func(r *http.Request) { r.Header.Set("X-Forwarded-For", "192.0.2.1") })
 		near := send(t, s.Addresses().HTTP, op[0], op[1], nil)
 		if far != 418 || near == 418 {

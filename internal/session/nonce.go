@@ -30,13 +30,16 @@ type Purpose struct {
 // Life is how long a nonce of this purpose is good for, in seconds.
 func (p Purpose) Life() int64 { return p.life }
 
-// The purposes. Token ids and the nonce of the log key have a life of zero:
-// they are never taken back.
+// The purposes, beside those of authorisation requests. Token ids and the
+// nonces of the log key and of ext/mac have a life of zero: they are never
+// taken back.
 func PurposeLogin() Purpose   { return Purpose{"login", 60} }
 func PurposeInit() Purpose    { return Purpose{"init", 60} }
 func PurposeConfig() Purpose  { return Purpose{"config", 60} }
 func PurposeCheckin() Purpose { return Purpose{"checkin", 600} }
+func PurposePairing() Purpose { return Purpose{"pairing", 86_400} }
 func PurposeTokenID() Purpose { return Purpose{"token", 0} }
+func PurposeExtMAC() Purpose  { return Purpose{"extmac", 0} }
 func PurposeLogKey() Purpose  { return Purpose{"logkey", 0} }
 
 // NewNonce makes a nonce at the module's time now, in Unix seconds.

@@ -1,0 +1,431 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"softhem/api"
+	"softhem/hem"
+	"softhem/internal/envelope"
+)
+
+// pairingsFile is where an authenticator keeps its pairings: an age file sealed
+// with a passphrase, JSON inside.
+type pairingsFile struct {
+	o                *options
+	path, passphrase string // the second is a file
+	secret           []byte // once it is known
+}
+
+type keptPairings struct {
+	Pairings []hem.Pairing `json:"pairings"`
+}
+
+func newAuthenticatorCmd(o *options) *cobra.Command {
+	f := &pairingsFile{o: o}
+	c := &cobra.Command{
+		Use:   "authenticator",
+		Short: "Approve logins of modules",
+		Long: `Be an authenticator: be paired with modules, and say yes or no when someone asks one of them for a
+token. The keys are kept in a file that a passphrase seals; without it nobody can approve in your name.`,
+		Example: `  hem authenticator pair '{"link":…}'
+  hem authenticator watch`,
+	}
+	c.PersistentFlags().StringVar(&f.path, "keys", "", "`FILE` of the pairings, an age file (default $XDG_DATA_HOME/softhem/authenticator.age)")
+	c.PersistentFlags().StringVar(&f.passphrase, "keys-passphrase-file", "", "`FILE` of the passphrase that seals it, - for standard input; env HEM_AUTHENTICATOR_PASSPHRASE_FILE (default: ask on the terminal)")
+	c.AddCommand(newAuthPairCmd(o, f), newAuthListCmd(o, f), newAuthWatchCmd(o, f), newAuthUnpairCmd(o, f))
+	return c
+}
+
+func (f *pairingsFile) file() (string, error) {
+	if f.path != "" {
+		return f.path, nil
+	}
+	dir, err := dataHome(f.o.t)
+	return filepath.Join(dir, "softhem", "authenticator.age"), err
+}
+
+func (f *pairingsFile) ask(ctx context.Context, prompt string) error {
+	if f.secret != nil {
+		return nil
+	}
+	path := f.passphrase
+	if path == "" {
+		path = f.o.getenv("HEM_AUTHENTICATOR_PASSPHRASE_FILE")
+	}
+	var err error
+	f.secret, err = f.o.secret(ctx, "--keys-passphrase-file", path, prompt)
+	if err == nil && len(f.secret) == 0 {
+		err = errors.New("the passphrase of the authenticator's keys cannot be empty")
+	}
+	return err
+}
+
+// load reads the pairings; without a file there are none.
+func (f *pairingsFile) load(ctx context.Context) (all keptPairings, err error) {
+	path, err := f.file()
+	if err != nil {
+		return all, err
+	}
+	sealed, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return all, nil
+	}
+	if err != nil {
+		return all, err
+	}
+	if err := f.ask(ctx, "Passphrase of the authenticator's keys: "); err != nil {
+		return all, err
+	}
+	plain, err := envelope.OpenPassphrase(f.secret, sealed)
+	if err != nil {
+		return all, fmt.Errorf("%s does not open with this passphrase: %w", path, err)
+	}
+	defer clear(plain)
+	if json.Unmarshal(plain, &all) != nil {
+		return all, fmt.Errorf("%s holds no pairings", path)
+	}
+	return all, nil
+}
+
+// save replaces the file: the new one is whole on disk before the old one goes.
+func (f *pairingsFile) save(ctx context.Context, all keptPairings) error {
+	path, err := f.file()
+	if err != nil {
+		return err
+	}
+	if err := f.ask(ctx, "New passphrase for the authenticator's keys: "); err != nil {
+		return err
+	}
+	plain, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	defer clear(plain)
+	sealed, err := envelope.SealPassphrase(f.secret, plain)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	temp, err := os.CreateTemp(filepath.Dir(path), ".authenticator-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp.Name())
+	_, err = temp.Write(sealed)
+	if err = errors.Join(err, temp.Sync(), temp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temp.Name(), path)
+}
+
+func newAuthPairCmd(o *options, f *pairingsFile) *cobra.Command {
+	var label string
+	c := &cobra.Command{
+		Use:   "pair [OFFER]",
+		Short: "Take the offer that hem pair shows",
+		Long: `Take an offer: the text that hem pair prints, or the link in it. It holds a secret, and arguments can be
+seen by every user of this machine, so without an argument it is read from standard input.`,
+		Example: `  hem authenticator pair < offer.json
+  hem authenticator pair --label "desk" https://broker.example/notify/register/challenge/…`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			all, err := f.load(c.Context())
+			if err != nil {
+				return err
+			}
+			var offer string
+			if len(args) == 1 && args[0] != "-" {
+				offer = args[0]
+			} else {
+				raw, err := o.stdin("the offer")
+				if err != nil {
+					return err
+				}
+				offer = string(bytes.TrimSpace(raw))
+			}
+			if err := f.ask(c.Context(), "New passphrase for the authenticator's keys: "); err != nil {
+				return err // before the offer is used up
+			}
+			cfg, err := o.brokerConfig()
+			if err != nil {
+				return err
+			}
+			p, proven, err := hem.AcceptPairing(c.Context(), cfg, offer, label)
+			if err != nil {
+				return err
+			}
+			all.Pairings = append(all.Pairings, *p)
+			if err := f.save(c.Context(), all); err != nil {
+				return fmt.Errorf("the pairing could not be kept, and is lost: %w", err)
+			}
+			kid, err := p.KID()
+			if err != nil {
+				return err
+			}
+			if !proven {
+				o.note("the offer had no secret; compare these digits with those the other screen shows: %s %s", kid.String()[:4], kid.String()[4:8])
+			}
+			_, err = fmt.Fprintln(o.t.out, kid)
+			return err
+		},
+	}
+	c.Flags().StringVar(&label, "label", "hem authenticator", "what the module calls this authenticator")
+	return c
+}
+
+func newAuthListCmd(o *options, f *pairingsFile) *cobra.Command {
+	return &cobra.Command{
+		Use:     "list",
+		Short:   "List the pairings",
+		Long:    "List the pairings by their kid in the module. User and host are as the offer said.",
+		Example: "  hem authenticator list",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			all, err := f.load(c.Context())
+			if err != nil {
+				return err
+			}
+			for _, p := range all.Pairings {
+				kid, err := p.KID()
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(o.t.out, "%s  %s@%s  through %s\n", kid, clean(p.User), clean(p.Hostname), clean(p.Broker))
+			}
+			return nil
+		},
+	}
+}
+
+func newAuthUnpairCmd(o *options, f *pairingsFile) *cobra.Command {
+	return &cobra.Command{
+		Use:   "unpair KID",
+		Short: "End a pairing",
+		Long: `Forget a pairing here and at the broker. The module keeps its half, which is of no use to anyone then,
+until the key is deleted there: hem key delete KID.`,
+		Example: "  hem authenticator unpair 0382e3eab596598b1f3582ef90b61a0e",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			all, err := f.load(c.Context())
+			if err != nil {
+				return err
+			}
+			for i, p := range all.Pairings {
+				kid, err := p.KID()
+				if err != nil {
+					return err
+				}
+				if !strings.EqualFold(kid.String(), args[0]) {
+					continue
+				}
+				cfg, err := o.brokerConfig()
+				if err != nil {
+					return err
+				}
+				a, err := hem.NewAuthenticator(p, cfg)
+				if err != nil {
+					return err
+				}
+				defer a.Close()
+				if err := a.Unpair(c.Context()); err != nil && !errors.Is(err, api.ErrNotFound) {
+					o.warn("the broker still has the pairing: %v", err)
+				}
+				all.Pairings = append(all.Pairings[:i], all.Pairings[i+1:]...)
+				return f.save(c.Context(), all)
+			}
+			return &usageError{c.CommandPath(), "there is no pairing of this kid here; see: hem authenticator list"}
+		},
+	}
+}
+
+// watchFlags say how requests are answered without anybody being asked.
+type watchFlags struct {
+	allowAll time.Duration
+	denyAll  bool
+	once     bool
+}
+
+func newAuthWatchCmd(o *options, f *pairingsFile) *cobra.Command {
+	var w watchFlags
+	c := &cobra.Command{
+		Use:   "watch",
+		Short: "Show requests, and allow or deny them",
+		Long: `Wait for requests, show each in plain words, and ask whether to allow it, for how long, or to deny it. What
+is shown was written by the module: neither who asks nor the broker can change it. Who asks is not known.`,
+		Example: `  hem authenticator watch
+  hem authenticator watch --once`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if w.denyAll && w.allowAll != 0 {
+				return &usageError{c.CommandPath(), "--allow-all and --deny-all exclude each other"}
+			}
+			if w.allowAll < 0 || w.allowAll%time.Second != 0 {
+				return &usageError{c.CommandPath(), "--allow-all is not a whole number of seconds"}
+			}
+			all, err := f.load(c.Context())
+			if err != nil {
+				return err
+			}
+			if len(all.Pairings) == 0 {
+				return errors.New("there is no pairing yet; run: hem authenticator pair")
+			}
+			if w.allowAll > 0 {
+				o.warn("UNSAFE: whatever is asked for is allowed, unseen")
+			}
+			return w.watch(c.Context(), o, all.Pairings)
+		},
+	}
+	c.Flags().BoolVar(&w.once, "once", false, "end after one request")
+	c.Flags().DurationVar(&w.allowAll, "allow-all", 0, "UNSAFE: allow whatever is asked for, for `D`; for tests")
+	c.Flags().BoolVar(&w.denyAll, "deny-all", false, "deny whatever is asked for")
+	return c
+}
+
+// A seenRequest is a request and who can answer it.
+type seenRequest struct {
+	hem.Request
+	by   *hem.Authenticator
+	from hem.Pairing
+}
+
+func (w *watchFlags) watch(ctx context.Context, o *options, pairings []hem.Pairing) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	seen, failed := make(chan seenRequest), make(chan error, len(pairings))
+	for _, p := range pairings {
+		cfg, err := o.brokerConfig()
+		if err != nil {
+			return err
+		}
+		a, err := hem.NewAuthenticator(p, cfg)
+		if err != nil {
+			return err
+		}
+		defer a.Close()
+		go func() { failed <- poll(ctx, o, a, p, seen) }()
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		case r := <-seen:
+			if err := w.answer(ctx, o, r); err != nil {
+				return err
+			}
+			if w.once {
+				return nil
+			}
+		}
+	}
+}
+
+// poll hands requests on, each once. A broker that does not answer is asked again.
+func poll(ctx context.Context, o *options, a *hem.Authenticator, p hem.Pairing, seen chan<- seenRequest) error {
+	const pause = 2 * time.Second
+	shown := map[string]time.Time{} // until when a request is not shown again
+	for ctx.Err() == nil {
+		all, err := a.Requests(ctx)
+		if err != nil && ctx.Err() == nil {
+			o.warn("%v; trying again", err)
+		}
+		fresh := false
+		for _, r := range all {
+			if _, known := shown[r.ID()]; known {
+				continue
+			}
+			shown[r.ID()], fresh = r.Expires, true
+			select {
+			case seen <- seenRequest{r, a, p}:
+			case <-ctx.Done():
+			}
+		}
+		maps.DeleteFunc(shown, func(_ string, end time.Time) bool { return time.Now().After(end) })
+		if err != nil || len(all) > 0 && !fresh {
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+		}
+	}
+	return nil
+}
+
+// answer shows a request and does what is said.
+func (w *watchFlags) answer(ctx context.Context, o *options, r seenRequest) error {
+	words := scopeInWords(r.Scope)
+	if words == "" {
+		words = "something this version has no words for"
+	}
+	t := &table{}
+	t.add("module", "%s@%s", r.from.User, r.from.Hostname)
+	t.add("asked for", "%s", words)
+	t.add("scope", "%s", r.Scope)
+	if r.Key != nil {
+		t.add("key", "%q, %s", r.Key.Label, r.Key.Type)
+	}
+	t.add("ends", "%s", relative(r.Expires.Unix(), time.Now()))
+	o.progress.hide()
+	if err := t.print(o.t.out); err != nil {
+		return err
+	}
+	life, err := w.decide(ctx, o)
+	if err != nil {
+		return err
+	}
+	if life == 0 {
+		err = r.by.Deny(ctx, r.Request)
+	} else {
+		err = r.by.Allow(ctx, r.Request, life, "")
+	}
+	switch refused, ok := errors.AsType[*api.Error](err); {
+	case err == nil && life == 0:
+		fmt.Fprintln(o.t.out, "denied")
+	case err == nil:
+		fmt.Fprintf(o.t.out, "allowed for %s\n", span(int64(life/time.Second)))
+	case ok && (refused.Status == 404 || refused.Status == 410):
+		fmt.Fprintln(o.t.out, "it ended meanwhile, or another authenticator answered")
+		err = nil
+	}
+	return err
+}
+
+// decide asks how long to allow; 0 is no.
+func (w *watchFlags) decide(ctx context.Context, o *options) (time.Duration, error) {
+	if w.denyAll {
+		return 0, nil
+	}
+	if w.allowAll > 0 {
+		return w.allowAll, nil
+	}
+	for {
+		answer, err := o.ask(ctx, "Allow for 15m, 1h, 8h or 24h, or deny? ")
+		if err != nil {
+			return 0, err
+		}
+		switch strings.ToLower(answer) {
+		case "15m", "1h", "8h", "24h":
+			return time.ParseDuration(answer)
+		case "deny", "d", "n", "no":
+			return 0, nil
+		}
+	}
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"softhem/internal/broker"
+	"softhem/internal/broker/brokerdb"
+)
+
+// brokerFlags are the flags of hem broker.
+type brokerFlags struct {
+	data, http, https, cert, key, public string
+	memory                               bool
+	perAddress, perPID                   float64
+}
+
+const brokerLong = `Run a broker: it tells modules the time when they check in, and carries messages between
+modules and the authenticators paired with them.
+
+It learns which module talks to which authenticator, and when. It does not learn what was asked
+for, and can approve nothing itself. It can keep messages back, and, for an authenticator that
+pairs without the secret of the QR code, answer in its place; hem pair then has you compare digits.
+
+When it listens, one line goes to standard output:
+
+  ready http=127.0.0.1:8090 key=<base64>
+
+The key is what a module has to trust for check-ins: hem serve --trusted-backend KEY. Put it behind
+TLS, its own or a proxy's, when others than this host use it.`
+
+func newBrokerCmd(t terminal) *cobra.Command {
+	var f brokerFlags
+	c := &cobra.Command{
+		Use:   "broker",
+		Short: "Run a broker",
+		Long:  brokerLong,
+		Example: `  hem broker
+  hem broker --https :443 --tls-cert broker.pem --tls-key broker.key --public-url https://broker.example
+  hem broker order wipe 0b2c7a9e-8f1d-4c59-9f3e-2a6f0d7e5b11`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if name := clientFlag(c); name != "" && !c.LocalFlags().Changed(name) {
+				return &usageError{c.CommandPath(), "--" + name + " is for commands that talk to a module; leave it out"}
+			}
+			return f.run(c.Context(), t)
+		},
+	}
+	v := c.Flags()
+	c.PersistentFlags().StringVar(&f.data, "data", "", "`DIR` of the broker's state (default $XDG_DATA_HOME/softhem-broker)")
+	v.BoolVar(&f.memory, "memory", false, "state in memory only; the key, and all pairings, end with the process")
+	v.StringVar(&f.http, "http", "127.0.0.1:8090", "`ADDR` of the plain listener, or off")
+	v.StringVar(&f.https, "https", "off", "`ADDR` of the TLS listener, or off")
+	v.StringVar(&f.cert, "tls-cert", "", "PEM `FILE` of the certificate")
+	v.StringVar(&f.key, "tls-key", "", "PEM `FILE` of its key")
+	v.StringVar(&f.public, "public-url", "", "`URL` under which authenticators reach it (default: what they asked for)")
+	v.Float64Var(&f.perAddress, "rate", broker.DefaultPerAddress, "requests a second of one address, with ten times as many at once; 0: no limit")
+	v.Float64Var(&f.perPID, "pairing-rate", broker.DefaultPerPID, "requests a second about one pairing; 0: no limit")
+	c.AddCommand(newBrokerOrderCmd(t, &f))
+	return c
+}
+
+func newBrokerOrderCmd(t terminal, f *brokerFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "order lock|wipe|report|stop|upgrade|cancel INSTANCEID",
+		Short: "Order something of a module",
+		Long: `Keep an order for the module with an instance id until it is cancelled. The module is given it at
+its next check-in. The instance id, which hem init and hem config get tell, is what makes the
+order: without it no broker can order anything. A running broker need not be restarted.`,
+		Example: `  hem broker order lock 0b2c7a9e-8f1d-4c59-9f3e-2a6f0d7e5b11
+  hem broker order cancel 0b2c7a9e-8f1d-4c59-9f3e-2a6f0d7e5b11`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			dir, err := f.folder(t)
+			if err != nil {
+				return err
+			}
+			if _, err := os.Stat(filepath.Join(dir, "broker.db")); err != nil {
+				return fmt.Errorf("there is no broker in %s; name its folder with --data", dir)
+			}
+			db, err := brokerdb.Open(c.Context(), dir)
+			if err != nil {
+				return err
+			}
+			return errors.Join(broker.Order(db, args[0], args[1]), db.Close())
+		},
+	}
+}
+
+func (f *brokerFlags) folder(t terminal) (string, error) {
+	if f.data != "" {
+		return f.data, nil
+	}
+	dir, err := dataHome(t)
+	return filepath.Join(dir, "softhem-broker"), err
+}
+
+// dataHome is where a user's data is kept.
+func dataHome(t terminal) (string, error) {
+	if dir, _ := t.env("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return dir, nil
+	}
+	home, _ := t.env("HOME")
+	if !filepath.IsAbs(home) {
+		return "", errors.New("neither XDG_DATA_HOME nor HOME names a folder")
+	}
+	return filepath.Join(home, ".local", "share"), nil
+}
+
+const (
+	brokerPatience = 10 * time.Second // for a request's head, and for what runs at the end
+	brokerRead     = time.Minute      // for a whole request; net/http ends a poll that waits longer
+	brokerIdle     = 2 * time.Minute
+)
+
+func (f *brokerFlags) run(ctx context.Context, t terminal) error {
+	if f.http == "off" && f.https == "off" {
+		return &usageError{"hem broker", "--http and --https are both off, so nobody could reach it"}
+	}
+	if (f.https == "off") != (f.cert == "") || (f.cert == "") != (f.key == "") {
+		return &usageError{"hem broker", "--https, --tls-cert and --tls-key belong together"}
+	}
+	log := newServeLogger(t.err, "text", nil)
+	dir := ""
+	if !f.memory {
+		var err error
+		if dir, err = f.folder(t); err != nil {
+			return err
+		}
+	}
+	db, err := brokerdb.Open(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	b, err := broker.New(ctx, broker.Config{
+		DB: db, Now: time.Now, Logger: log, PublicURL: strings.TrimSuffix(f.public, "/"), PerAddress: f.perAddress, PerPID: f.perPID,
+	})
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+
+	waiting, endWaiting := context.WithCancel(context.WithoutCancel(ctx))
+	defer endWaiting()
+	server := &http.Server{
+		Handler: b.Handler(), ReadHeaderTimeout: brokerPatience, ReadTimeout: brokerRead, IdleTimeout: brokerIdle,
+		BaseContext: func(net.Listener) context.Context { return waiting },
+	}
+	ready, ended := "ready", make(chan error, 2)
+	if f.http != "off" {
+		l, err := net.Listen("tcp", f.http)
+		if err != nil {
+			return fmt.Errorf("--http: %w", err)
+		}
+		ready += " http=" + l.Addr().String()
+		go func() { ended <- server.Serve(l) }()
+	}
+	if f.https != "off" {
+		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+		if err != nil {
+			return fmt.Errorf("--tls-cert, --tls-key: %w", err)
+		}
+		l, err := net.Listen("tcp", f.https)
+		if err != nil {
+			return fmt.Errorf("--https: %w", err)
+		}
+		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13}
+		ready += " https=" + l.Addr().String()
+		go func() { ended <- server.ServeTLS(l, "", "") }()
+	}
+	if _, err := fmt.Fprintln(t.out, ready+" key="+b.Key()); err != nil {
+		return fmt.Errorf("the ready line cannot be written: %w", err)
+	}
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+	}
+	endWaiting() // who waits for news is told to ask again
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), brokerPatience)
+	defer cancel()
+	if stopErr := server.Shutdown(stop); err == nil {
+		err = stopErr
+	}
+	return err
+}

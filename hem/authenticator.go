@@ -1,0 +1,391 @@
+package hem
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"softhem/api"
+)
+
+// A Pairing is the authenticator's half of a pairing: with it, requests for a
+// token are read, and allowed or denied. Its fields are what has to be kept; Private is as
+// secret as a passphrase.
+type Pairing struct {
+	Private  []byte `json:"private"` // X25519 scalar, 32 bytes, made for this pairing alone
+	EID      string `json:"eid"`     // the module
+	PID      string `json:"pid"`     // what the broker calls the pairing
+	Broker   string `json:"broker"`  // base URL
+	User     string `json:"user"`    // as the offer said; nobody vouches for these three
+	Email    string `json:"email"`
+	Hostname string `json:"hostname"`
+}
+
+// Format implements [fmt.Formatter]: module and pairing, and no key, whatever the verb.
+func (p Pairing) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "hem.Pairing(%s with %s)", p.PID, p.EID) }
+
+// KID is the kid under which the module keeps the pairing.
+func (p *Pairing) KID() (KID, error) {
+	key, err := KeyFromSeed(p.Private)
+	if err != nil {
+		return KID{}, err
+	}
+	defer key.Wipe()
+	return kidOfPublic(key.Public()), nil
+}
+
+// An Authenticator approves for one pairing.
+type Authenticator struct {
+	p      Pairing
+	key    *PersonaKey
+	eid    []byte
+	broker *Broker
+	now    func() time.Time
+}
+
+const (
+	opAccept       = "take a pairing"
+	opRequests     = "read requests"
+	pathChallenges = "/notify/register/challenge/"
+)
+
+// AcceptPairing takes an offer, the JSON of a QR code or the bare link in it, and calls
+// itself label. cfg says how to reach the broker; its URL is taken from the offer.
+//
+// The pairing works once the one who showed the code has finished. Before that, have
+// the person compare [Pairing.KID]'s first 8 digits if proven is false: then the
+// offer had no secret, and the broker could have answered in our place.
+func AcceptPairing(ctx context.Context, cfg BrokerConfig, offer, label string) (p *Pairing, proven bool, err error) {
+	var o api.PairingOffer
+	if strings.HasPrefix(strings.TrimSpace(offer), "{") {
+		if json.Unmarshal([]byte(offer), &o) != nil {
+			return nil, false, badArgument(opAccept, "the offer is not JSON")
+		}
+	} else {
+		o.Link = strings.TrimSpace(offer)
+	}
+	link, err := url.Parse(o.Link)
+	at := -1
+	if err == nil {
+		at = strings.LastIndex(link.Path, pathChallenges)
+	}
+	if at < 0 {
+		return nil, false, badArgument(opAccept, "the offer has no link to a broker")
+	}
+	cfg.URL = (&url.URL{Scheme: link.Scheme, Host: link.Host, Path: link.Path[:at]}).String()
+	b, err := NewBroker(cfg)
+	if err != nil {
+		return nil, false, err
+	}
+	var ch api.RegisterChallenge
+	if _, err := b.doAt(ctx, opAccept, http.MethodGet, link, nil, &ch); err != nil {
+		return nil, false, err
+	}
+	if hash := sha256.Sum256([]byte(ch.Request)); o.K != "" && o.Hash != api.EncodeBase64(hash[:]) {
+		return nil, false, &OpError{Op: opAccept, Err: ErrPairingForged}
+	}
+	var req api.PairingRequestClaims
+	if readClaims(ch.Request, &req) != nil {
+		return nil, false, badAnswer(opAccept, "GET "+pathChallenges, "no pairing request")
+	}
+	eid, err1 := decode32("iss", req.Iss)
+	epk, err2 := decode32("aud", req.Aud)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, false, badAnswer(opAccept, "GET "+pathChallenges, "%v", err)
+	}
+	seed := make([]byte, keySize)
+	rand.Read(seed)
+	key, err := KeyFromSeed(seed)
+	if err != nil {
+		return nil, false, err
+	}
+	defer key.Wipe()
+	claims := api.PairingReplyClaims{JTI: req.JTI, Iss: api.EncodeBase64(key.Public()), Aud: req.Iss, EPK: req.Aud, Label: label}
+	if o.K != "" {
+		k, err := api.DecodeBase64(o.K)
+		if err != nil || len(k) != pairingSecret {
+			return nil, false, badArgument(opAccept, "k of the offer is not %d bytes", pairingSecret)
+		}
+		claims.KP, proven = api.EncodeBase64(pairingProof(k, key.Public())), true
+	}
+	reply, err := signEJWT(key, eid, claims)
+	if err != nil {
+		return nil, false, &OpError{Op: opAccept, Err: err}
+	}
+	mac, err := brokerMAC(key, epk, []byte(reply))
+	if err != nil {
+		return nil, false, &OpError{Op: opAccept, Err: err}
+	}
+	var pid api.RegisterPID
+	if _, err := b.doAt(ctx, opAccept, http.MethodPost, link, api.RegisterReply{Reply: reply, MAC: mac, AID: claims.Iss}, &pid); err != nil {
+		return nil, false, err
+	}
+	if _, err := decode32("pid", pid.PID); err != nil {
+		return nil, false, badAnswer(opAccept, "POST "+pathChallenges, "%v", err)
+	}
+	return &Pairing{Private: seed, EID: req.Iss, PID: pid.PID, Broker: b.URL(), User: o.User, Email: o.Email, Hostname: o.Hostname}, proven, nil
+}
+
+// brokerMAC proves to the broker that key's owner sends parts.
+func brokerMAC(key *PersonaKey, epk []byte, parts ...[]byte) (string, error) {
+	secret, err := key.shared(epk)
+	if err != nil {
+		return "", err
+	}
+	defer clear(secret)
+	mac := hmac.New(sha256.New, secret)
+	for _, part := range parts {
+		mac.Write(part)
+	}
+	return api.EncodeBase64(mac.Sum(nil)), nil
+}
+
+// NewAuthenticator makes an authenticator of a pairing. cfg says how to reach
+// the broker; its URL is the pairing's.
+func NewAuthenticator(p Pairing, cfg BrokerConfig) (*Authenticator, error) {
+	cfg.URL = p.Broker
+	b, err := NewBroker(cfg)
+	if err != nil {
+		return nil, err
+	}
+	eid, err := decode32("EID", p.EID)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the pairing's %w", ErrArgument, err)
+	}
+	key, err := KeyFromSeed(p.Private)
+	if err != nil {
+		return nil, err
+	}
+	return &Authenticator{p: p, key: key, eid: eid, broker: b, now: b.cfg.Now}, nil
+}
+
+// A Request is one that waits for an answer. What it asks for was written by the
+// module: nobody on the way can change it.
+type Request struct {
+	Scope   string
+	Key     *api.KeyNote // of the use of a key: which key that is; nil when the module does not say
+	Expires time.Time
+
+	id     string
+	jti    string
+	epk    string
+	sealed string
+}
+
+// ID tells requests apart.
+func (r Request) ID() string { return r.id }
+
+// Requests waits for requests, up to what [BrokerConfig.Poll] says, and returns
+// those that wait; none when none came. One that this pairing's key does not open is left out.
+func (a *Authenticator) Requests(ctx context.Context) ([]Request, error) {
+	var list api.EventList
+	query := fmt.Sprintf("wait=%d", max(int(a.broker.cfg.Poll/time.Second), 1))
+	_, err := a.broker.do(ctx, opRequests, http.MethodPost, "/notify/event/data/allbypid", query, api.EventPIDs{PID: []string{a.p.PID}}, &list)
+	if err != nil {
+		return nil, err
+	}
+	var all []Request
+	for id := range list.EventID {
+		var data api.EventData
+		_, err := a.broker.do(ctx, opRequests, http.MethodGet, a.path(id), "", nil, &data)
+		if errors.Is(err, api.ErrNotFound) || isGone(err) {
+			continue // it ended meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		if r, err := a.open(id, data); err == nil {
+			all = append(all, r)
+		}
+	}
+	return all, nil
+}
+
+func isGone(err error) bool {
+	refused, ok := errors.AsType[*api.Error](err)
+	return ok && refused.Status == http.StatusGone
+}
+
+func (a *Authenticator) path(id string) string {
+	raw, err := api.DecodeBase64(a.p.PID)
+	if err != nil {
+		return "/notify/event/data/none" // NewAuthenticator has a pid that decodes
+	}
+	return "/notify/event/data/" + url.PathEscape(id) + "/" + base64.RawURLEncoding.EncodeToString(raw)
+}
+
+func (a *Authenticator) open(id string, d api.EventData) (Request, error) {
+	shown, err := a.openScope(d.JTI, d.Scope)
+	if err != nil {
+		return Request{}, err
+	}
+	r := Request{Expires: time.Unix(d.Exp, 0), id: id, jti: d.JTI, epk: d.EPK, sealed: d.Scope}
+	scope, note, noted := strings.Cut(shown, "#")
+	r.Scope = scope
+	if noted {
+		raw, err := api.DecodeBase64(note)
+		if err != nil {
+			return Request{}, err
+		}
+		r.Key = new(api.KeyNote)
+		if err := json.Unmarshal(raw, r.Key); err != nil {
+			return Request{}, err
+		}
+	}
+	return r, nil
+}
+
+// Allow gives the token that r asks for, until that long from now. With less,
+// [api.WiderDiskScope] of a scope that was asked for may be turned into the
+// scope: a disk without :rw. An empty grant is what was asked for.
+func (a *Authenticator) Allow(ctx context.Context, r Request, life time.Duration, grant string) error {
+	const op = "allow a request"
+	now := a.now().Unix()
+	sealed := r.sealed
+	if grant != "" && grant != r.Scope {
+		var err error
+		if sealed, err = a.sealScope(r.jti, grant); err != nil {
+			return &OpError{Op: op, Err: err}
+		}
+	}
+	reply, err := signEJWT(a.key, a.eid, api.AuthReplyClaims{
+		Aud: a.p.EID, JTI: r.jti, Exp: now + int64(life/time.Second), Iat: now, PID: a.p.PID, Iss: api.EncodeBase64(a.key.Public()), Scope: sealed,
+	})
+	if err != nil {
+		return &OpError{Op: op, Err: err}
+	}
+	epk, err := decode32("epk", r.epk)
+	if err != nil {
+		return badAnswer(op, "", "%v", err)
+	}
+	mac, err := brokerMAC(a.key, epk, []byte(reply))
+	if err != nil {
+		return &OpError{Op: op, Err: err}
+	}
+	_, err = a.broker.do(ctx, op, http.MethodPost, a.path(r.id), "", api.EventAllow{AuthReply: reply, MAC: mac}, nil)
+	return err
+}
+
+// Deny refuses r, for all authenticators.
+func (a *Authenticator) Deny(ctx context.Context, r Request) error {
+	_, err := a.broker.do(ctx, "deny a request", http.MethodDelete, a.path(r.id), "", nil, nil)
+	return err
+}
+
+// Unpair ends the pairing at the broker. The module keeps its half until the
+// key of [Pairing.KID] is deleted there.
+func (a *Authenticator) Unpair(ctx context.Context) error {
+	const op = "end a pairing"
+	aid := api.EncodeBase64(a.key.Public())
+	var session api.BrokerSession
+	if _, err := a.broker.do(ctx, op, http.MethodPost, "/notify/session", "", api.BrokerSessionFor{AID: aid}, &session); err != nil {
+		return err
+	}
+	epk, err := decode32("epk", session.EPK)
+	if err != nil {
+		return badAnswer(op, "POST /notify/session", "%v", err)
+	}
+	nonce := make([]byte, keySize)
+	rand.Read(nonce)
+	mac, err := brokerMAC(a.key, epk, nonce)
+	if err != nil {
+		return &OpError{Op: op, Err: err}
+	}
+	_, err = a.broker.do(ctx, op, http.MethodPost, "/notify/subscribers/delete", "", api.SubscriberProof{
+		PID: a.p.PID, EPK: session.EPK, AID: aid, Nonce: api.EncodeBase64(nonce), MAC: mac,
+	}, nil)
+	return err
+}
+
+// Close wipes the key.
+func (a *Authenticator) Close() { a.key.Wipe() }
+
+// A sealed scope, scheme A:
+//
+//	K      = HMAC-SHA256(X25519(aid, eid), jti)
+//	sealed = "A" ‖ base64(AES-128-CBC(key K[0:16], iv K[16:32], scope, PKCS #7) ‖ HMAC-SHA256(K, scope))
+const scopeScheme = "A"
+
+var errSealed = errors.New("a sealed scope that does not open")
+
+// scopeKey is K.
+func (a *Authenticator) scopeKey(jti string) ([]byte, error) {
+	raw, err := decode32("jti", jti)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := a.key.shared(a.eid)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(secret)
+	return sum256(secret, raw), nil
+}
+
+func sum256(key, msg []byte) []byte {
+	mac := hmac.New(sha256.New, key)
+	mac.Write(msg)
+	return mac.Sum(nil)
+}
+
+func (a *Authenticator) sealScope(jti, scope string) (string, error) {
+	k, err := a.scopeKey(jti)
+	if err != nil {
+		return "", err
+	}
+	defer clear(k)
+	block, err := aes.NewCipher(k[:16])
+	if err != nil {
+		return "", err
+	}
+	n := aes.BlockSize - len(scope)%aes.BlockSize
+	text := append([]byte(scope), bytes.Repeat([]byte{byte(n)}, n)...)
+	cipher.NewCBCEncrypter(block, k[16:]).CryptBlocks(text, text)
+	return scopeScheme + api.EncodeBase64(append(text, sum256(k, []byte(scope))...)), nil
+}
+
+func (a *Authenticator) openScope(jti, sealed string) (string, error) {
+	text, ok := strings.CutPrefix(sealed, scopeScheme)
+	raw, err := api.DecodeBase64(text)
+	if !ok || err != nil || len(raw) < sha256.Size+aes.BlockSize || len(raw)%aes.BlockSize != 0 {
+		return "", errSealed
+	}
+	k, err := a.scopeKey(jti)
+	if err != nil {
+		return "", err
+	}
+	defer clear(k)
+	block, err := aes.NewCipher(k[:16])
+	if err != nil {
+		return "", err
+	}
+	plain, mac := raw[:len(raw)-sha256.Size], raw[len(raw)-sha256.Size:]
+	cipher.NewCBCDecrypter(block, k[16:]).CryptBlocks(plain, plain)
+	n := int(plain[len(plain)-1])
+	if n < 1 || n > aes.BlockSize {
+		return "", errSealed
+	}
+	scope := plain[:len(plain)-n]
+	for _, c := range plain[len(plain)-n:] {
+		if int(c) != n {
+			return "", errSealed
+		}
+	}
+	// What opens is of the module, or of ourselves: only they have K.
+	if !hmac.Equal(mac, sum256(k, scope)) {
+		return "", errSealed
+	}
+	return string(scope), nil
+}

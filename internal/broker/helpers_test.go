@@ -1,0 +1,80 @@
+package broker_test
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"softhem/api"
+	"softhem/hem"
+	"softhem/internal/suite"
+)
+
+func mustHex(t testing.TB, text string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func mustDecode(t testing.TB, text string) []byte {
+	t.Helper()
+	b, err := api.DecodeBase64(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func newKey(t testing.TB, scalar []byte) *suite.X25519Key {
+	t.Helper()
+	k, err := suite.NewX25519Key(scalar)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func aidOf(t testing.TB, p *hem.Pairing) string {
+	return api.EncodeBase64(newKey(t, p.Private).Public())
+}
+
+// sign makes an eJWT by hand.
+func sign(t testing.TB, k *suite.X25519Key, to string, claims map[string]any) string {
+	t.Helper()
+	secret, err := k.Shared(mustDecode(t, to))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := json.Marshal(claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	enc := base64.RawURLEncoding
+	signed := enc.EncodeToString([]byte(`{"ecdh":"x25519","typ":"JWT","alg":"HS256"}`)) + "." + enc.EncodeToString(body)
+	return signed + "." + enc.EncodeToString(suite.HMACSHA256(secret, []byte(signed)))
+}
+
+// open checks an eJWT by hand.
+func open(t testing.TB, k *suite.X25519Key, token, from string, into any) {
+	t.Helper()
+	secret, err := k.Shared(mustDecode(t, from))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dot := strings.LastIndexByte(token, '.')
+	if base64.RawURLEncoding.EncodeToString(suite.HMACSHA256(secret, []byte(token[:dot]))) != token[dot+1:] {
+		t.Fatal("the MAC does not hold")
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		t.Fatal(err)
+	}
+}
