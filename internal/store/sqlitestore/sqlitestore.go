@@ -131,7 +131,8 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	}
 	// A process before this one may have ended after a delete and before its
 	// scrub. Without room for that, the next delete's scrub makes up for it.
-	if err := s.Scrub(ctx); err != nil && !errors.Is(err, store.ErrFull) {
+	// Not ended with ctx: the connection must be back when Open fails.
+	if err := s.Scrub(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, store.ErrFull) {
 		return nil, err
 	}
 	return s, nil
