@@ -189,7 +189,7 @@ func TestScrubWaitsForViews(t *testing.T) {
 func TestScrubIsShared(t *testing.T) {
 	ctx, path := t.Context(), newPath(t)
 	s := open(t, path)
-	const deleters, rounds = 16, 8
+	const deleters, rounds = 16, 4
 	stop := make(chan struct{})
 	var readers, wg sync.WaitGroup
 	for range 3 {

@@ -50,9 +50,11 @@ type scrub struct {
 // with it. After scrubWait it gives up: the views were too long.
 //
 // In the file itself secure_delete overwrites a deleted value where it stood,
-// but not copies that SQLite left behind when it moved the value between pages
-// before (measured: one value in some hundred). Of the sealed parts of keys
-// there are no such copies, see sealed_key; of all else Compact removes them.
+// and pages that get free, but not copies that SQLite left behind when it moved
+// the value between pages before (measured: one value in some hundred). Of the
+// sealed parts of keys there are no such copies, see sealed_key; of all else
+// Compact removes them. The -shm file holds numbers of pages and no contents,
+// and temporary files are kept in memory (temp_store).
 func (s *Store) Scrub(ctx context.Context) error {
 	need := s.scrubs.ended.Load()
 	for tries := 0; ; tries++ {

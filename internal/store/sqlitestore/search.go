@@ -65,10 +65,10 @@ func (r *reader) SearchKeys(ctx context.Context, n store.Needle, offset, limit i
 		return r.scanDescrs(ctx, n, offset, limit)
 	}
 	var total int64
-	if err := count.QueryRow(from, to, manyHits).Scan(&total); err != nil {
+	if err := count.QueryRow(from, to, r.s.manyHits).Scan(&total); err != nil {
 		return store.KeyPage{}, r.fail(err)
 	}
-	if total == manyHits {
+	if total == r.s.manyHits {
 		return r.scanDescrs(ctx, n, offset, limit)
 	}
 	if offset >= total || limit == 0 {

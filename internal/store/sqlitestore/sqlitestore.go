@@ -55,7 +55,8 @@ type Store struct {
 	readers chan *conn
 
 	scrubs scrubber
-	maxWAL int64 // bytes
+
+	maxWAL, manyHits int64 // the constants, unless a test has changed them
 
 	closing   chan struct{} // closed by Close
 	closeOnce sync.Once
@@ -74,7 +75,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if readers < 0 {
 		return nil, fmt.Errorf("a store needs a reader, not %d", readers)
 	}
-	s := &Store{closing: make(chan struct{}), writer: make(chan *conn, 1), maxWAL: maxWAL}
+	s := &Store{closing: make(chan struct{}), writer: make(chan *conn, 1), maxWAL: maxWAL, manyHits: manyHits}
 	s.scrubs.ended.Store(1) // what is in the log now counts as one update
 	if cfg.Path == "" {
 		s.readers, readers = s.writer, 0
@@ -130,7 +131,8 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	}
 	// A process before this one may have ended after a delete and before its
 	// scrub. Without room for that, the next delete's scrub makes up for it.
-	if err := s.Scrub(ctx); err != nil && !errors.Is(err, store.ErrFull) {
+	// Not ended with ctx: the connection must be back when Open fails.
+	if err := s.Scrub(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, store.ErrFull) {
 		return nil, err
 	}
 	return s, nil
