@@ -281,7 +281,6 @@ func (b *Bench) runLists(ctx context.Context, wants func(...string) bool, report
 
 // deleteAll deletes the keys that carry the mark.
 func (b *Bench) deleteAll(ctx context.Context) error {
-	const workers = 16
 	for {
 		page, err := b.Client.SearchKeys(ctx, hem.KeySearch{Descr: b.Mark, Start: true})
 		if err != nil || len(page.Keys) == 0 {
