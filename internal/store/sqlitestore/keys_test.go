@@ -256,7 +256,7 @@ func integrity(t *testing.T, s *Store) {
 	}
 	// What is packed is what the keys say.
 	var descrs, packed []string
-	rows, err := c.QueryContext(ctx, "SELECT seq, descr FROM key WHERE descr IS NOT NULL AND seq < (SELECT (last + 1) >> 6 << 6 FROM key_total) ORDER BY seq")
+	rows, err := c.QueryContext(ctx, "SELECT seq, descr FROM key WHERE descr IS NOT NULL AND seq < (SELECT (last + 1) >> 8 << 8 FROM key_total) ORDER BY seq")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,13 +23,13 @@ CREATE TABLE key_suffix (
 	PRIMARY KEY (reversed, seq)
 ) STRICT, WITHOUT ROWID;
 
--- Searches for something within: the descr of the keys of 64 consecutive seqs
+-- Searches for something within: the descr of the keys of 256 consecutive seqs
 -- in one row, because what such a search costs is the rows it steps through. A
 -- block gets its row when its last seq was given; without a descr in it, none.
--- For each key with a descr: seq & 63 and the length of descr, a byte each,
+-- For each key with a descr: seq & 255 and the length of descr, a byte each,
 -- then descr.
 CREATE TABLE key_packed (
-	block  INTEGER PRIMARY KEY, -- seq >> 6
+	block  INTEGER PRIMARY KEY, -- seq >> 8
 	packed BLOB NOT NULL
 ) STRICT;
 
