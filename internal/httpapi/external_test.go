@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -493,9 +494,16 @@ func TestRecordsOfExternal(t *testing.T) {
 			got = append(got, line(e.Type, e.Result, e.Who, hex.EncodeToString(e.Arg)))
 		}
 	}
+	// Failures of strangers are written when their second is over, wherever that is.
+	failure := "AUTH_SUCCESS_EXTERNAL FAILED  01000000"
+	if i := slices.Index(got, failure); i < 0 {
+		t.Errorf("the log does not say %s", failure)
+	} else {
+		got = slices.Delete(got, i, i+1)
+	}
 	want := []string{
 		"AUTH_PAIRED_EXTERNAL OK U " + f.kid, "AUTH_PAIRED_EXTERNAL FAILED U", "AUTH_PAIRED_EXTERNAL FAILED U " + f.kid,
-		"AUTH_SUCCESS_EXTERNAL OK " + f.kid, "KEY_GENERATION OK " + f.kid + " " + created, "AUTH_SUCCESS_EXTERNAL FAILED  01000000",
+		"AUTH_SUCCESS_EXTERNAL OK " + f.kid, "KEY_GENERATION OK " + f.kid + " " + created,
 		"FAILED_SCOPE_CHECK FAILED " + f.kid, "KEY_DELETE OK U " + f.kid,
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
