@@ -7,6 +7,7 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -165,8 +166,8 @@ func TestEveryWrongProofIsTheSame401(t *testing.T) {
 			return user.sign(t, goodHeader, edit(string(body)), ch.SPK)
 		}
 	}
-	clock := time.Now()
-	aged := newPeer(t, hemtest.New(t, &hemtest.Options{Clock: func() time.Time { return clock }}))
+	clock := newSetClock()
+	aged := newPeer(t, hemtest.New(t, &hemtest.Options{Clock: clock.now}))
 
 	for name, forge := range map[string]func(api.Challenge) string{
 		"alg none":              header(`{"ecdh":"x25519","alg":"none","typ":"JWT"}`),
@@ -297,13 +298,13 @@ func TestEveryWrongProofIsTheSame401(t *testing.T) {
 	}
 	t.Run("an expired nonce", func(t *testing.T) {
 		ch := aged.challenge()
-		clock = clock.Add(61 * time.Second)
+		clock.add(61 * time.Second)
 		claims := aged.proof(ch)
-		claims["exp"] = clock.Unix() + 3600
+		claims["exp"] = clock.now().Unix() + 3600
 		sameRefusal(t, aged.answerWith(aged.user().sign(t, goodHeader, claims, ch.SPK)))
 		// A moment earlier it would have done.
 		ch = aged.challenge()
-		clock = clock.Add(59 * time.Second)
+		clock.add(59 * time.Second)
 		if a := aged.answerWith(aged.user().sign(t, goodHeader, aged.proof(ch), ch.SPK)); a.status != 200 {
 			t.Errorf("a nonce of 59 seconds: %d", a.status)
 		}
@@ -396,13 +397,13 @@ func TestParallelAnswersToOneChallenge(t *testing.T) {
 
 // Tokens die with the boot, at their end, and open only what they are for.
 func TestTokenLife(t *testing.T) {
-	clock := time.Now()
-	p := newPeer(t, hemtest.New(t, &hemtest.Options{Clock: func() time.Time { return clock }}))
+	clock := newSetClock()
+	p := newPeer(t, hemtest.New(t, &hemtest.Options{Clock: clock.now}))
 	token := p.token(api.RoleUser, "system:config")
 	p.expect("GET", "/api/system/config", token, 200)
-	clock = clock.Add(8*time.Hour - time.Second)
+	clock.add(8*time.Hour - time.Second)
 	p.expect("GET", "/api/system/config", token, 200)
-	clock = clock.Add(time.Second)
+	clock.add(time.Second)
 	p.expect("GET", "/api/system/config", token, 401)
 	p.expect("GET", "/api/system/status", token, 401)
 
@@ -412,9 +413,22 @@ func TestTokenLife(t *testing.T) {
 
 	// A clock set back a little is waited for; set back a lot it ends all tokens.
 	token = p.token(api.RoleUser, "system:config")
-	clock = clock.Add(-30 * time.Second)
+	clock.add(-30 * time.Second)
 	p.expect("GET", "/api/system/config", token, 200)
-	clock = clock.Add(-time.Hour)
+	clock.add(-time.Hour)
 	p.expect("GET", "/api/system/status", nil, 200)
 	p.expect("GET", "/api/system/config", token, 401)
 }
+
+// A setClock is a module's clock that a test sets forward and back. The module
+// reads it at any time, also in the background.
+type setClock struct{ unixNano atomic.Int64 }
+
+func newSetClock() *setClock {
+	c := new(setClock)
+	c.unixNano.Store(time.Now().UnixNano())
+	return c
+}
+
+func (c *setClock) now() time.Time      { return time.Unix(0, c.unixNano.Load()) }
+func (c *setClock) add(d time.Duration) { c.unixNano.Add(int64(d)) }

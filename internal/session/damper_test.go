@@ -281,7 +281,7 @@ func TestManyAddressesAreNotRememberedForEver(t *testing.T) {
 // Waiting is a timer and a few words, not a thread, lock or transaction.
 func TestWaitingIsCheap(t *testing.T) {
 	const logins = 10_000
-	d := NewDamper(Damping{Delay: time.Second, Waiting: logins})
+	d := NewDamper(Damping{Delay: 5 * time.Second, Waiting: logins}) // time enough to start them all
 	var before, during runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
