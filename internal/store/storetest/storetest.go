@@ -50,6 +50,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"KeyBytesAreCopied", keyBytesAreCopied},
 		{"KeyPages", keyPages},
 		{"KeySearches", keySearches},
+		{"KeysGrow", keysGrow},
 		{"KeysUndone", keysUndone},
 		{"KeysReadDuringWrites", keysReadDuringWrites},
 		{"KeyMachine", keyMachine},
