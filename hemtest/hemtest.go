@@ -55,6 +55,11 @@ type Options struct {
 	// Profile is the form factor, "PPA" or "EPA".
 	Profile string
 
+	// Quirks imitates the faults of a firmware, "fw1.2.2": what a client does
+	// with wrong statuses, cut secrets and closed connections. With ClockUnset,
+	// the clock that a check-in sets runs 8 % fast.
+	Quirks string
+
 	// Damping slows logins down as a module in use does: half a second, and
 	// more after failures.
 	Damping bool
@@ -172,6 +177,7 @@ func config(opts *Options) server.Config {
 	if opts.Profile != "" {
 		cfg.Profile = module.Profile(opts.Profile)
 	}
+	cfg.Quirks = module.Quirks(opts.Quirks)
 	if opts.MaxKeys != 0 {
 		cfg.MaxKeys = opts.MaxKeys
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"softhem/internal/build"
+	"softhem/internal/module"
 	"softhem/internal/seal"
 	"softhem/internal/server"
 )
@@ -74,7 +75,7 @@ func clientFlag(c *cobra.Command) (name string) {
 // their types are these names.
 func completeServe(c *cobra.Command) {
 	for flag, names := range map[string][]string{
-		"rtc": {"system", "checkin"}, "profile": {"ppa", "epa"}, "audit-durability": {"strict", "relaxed"},
+		"rtc": {"system", "checkin"}, "profile": {"ppa", "epa"}, "quirks": {"off", "fw1.2.2"}, "audit-durability": {"strict", "relaxed"},
 		"log-format": {"text", "json"}, "log-level": {"debug", "info", "warn", "error"},
 	} {
 		complete(c, flag, names...)
@@ -180,6 +181,9 @@ func (s *service) warn() {
 	}
 	if s.o.dev && s.o.devAllowRemote {
 		s.log.Warn("UNSAFE: this development module can be reached from elsewhere, by anyone and by any web page, and its passphrases are no secret")
+	}
+	if s.o.Quirks != module.NoQuirks {
+		s.log.Warn("QUIRKS: this module imitates the faults of a firmware, wrong answers among them; it is for tests of clients, and not to be relied on", "quirks", string(s.o.Quirks))
 	}
 	if !s.o.RequireTLSLogin {
 		s.log.Warn("logins are taken over plain HTTP from everywhere; who listens in can use their tokens, and test guesses of the passphrases")

@@ -63,6 +63,9 @@ func newServeFlags() (*pflag.FlagSet, *serveOptions) {
 	fs.Var(choice[module.Profile]{&o.Profile, []named[module.Profile]{
 		{"ppa", module.PPA}, {"epa", module.EPA},
 	}}, "profile", "form factor")
+	fs.Var(choice[module.Quirks]{&o.Quirks, []named[module.Quirks]{
+		{"off", module.NoQuirks}, {"fw1.2.2", module.QuirksFW122},
+	}}, "quirks", "imitate the faults of a firmware, for tests of clients")
 	fs.Var(list[[]byte]{&o.TrustedBackends, parseBackend, api.EncodeBase64}, "trusted-backend", "X25519 key of a backend whose check-in is believed, `BASE64`; repeatable, the first is whom a check-in is for")
 
 	fs.DurationVar(&o.MaxTokenTTL, "max-token-ttl", o.MaxTokenTTL, "longest life of a token")

@@ -115,7 +115,7 @@ func TestServeSettingsHaveThreeSpellings(t *testing.T) {
 	examples := map[string]string{
 		"http": "127.0.0.1:1", "https": "off", "tls-name": "x.test", "behind-proxy": "10.0.0.0/8", "rtc": "checkin", "profile": "epa",
 		"trusted-backend": strings.Repeat("CQkJ", 10) + "CQk", "max-token-ttl": "1h", "login-delay": "600ms", "login-penalty": "2s",
-		"login-penalty-window": "20s", "audit-durability": "relaxed", "max-keys": "5", "metrics": "127.0.0.1:2", "log-format": "json", "log-level": "warn",
+		"login-penalty-window": "20s", "audit-durability": "relaxed", "max-keys": "5", "quirks": "fw1.2.2", "metrics": "127.0.0.1:2", "log-format": "json", "log-level": "warn",
 	}
 	fs, _ := newServeFlags()
 	fs.VisitAll(func(f *pflag.Flag) {
@@ -182,7 +182,7 @@ func TestServeSettingsRefused(t *testing.T) {
 		{"--trusted-backend AAAA", nil, "", "base64 of 32 bytes"},
 		{"--broker https://x", nil, "", "unknown flag"},
 		{"--with-broker", nil, "", "unknown flag"},
-		{"--quirks fw1.2.2", nil, "", "unknown flag"},
+		{"--quirks fw9", nil, "", "want off or fw1.2.2"},
 		{"--max-keys 0", nil, "", "--max-keys must be at least 1"},
 		{"--diag", nil, "", "unknown flag"},
 

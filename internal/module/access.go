@@ -225,7 +225,7 @@ func (m *Module) Enter(ctx context.Context, op Op, caller Caller) (*Pass, error)
 		p.claims = &claims
 	}
 	if rule.TLS && !caller.TLS {
-		return nil, api.ErrTLSRequired.Because("keys are managed and used over TLS only")
+		return nil, m.cfg.Quirks.plainRefused(op)
 	}
 	if rule.TLSLogin && m.cfg.RequireTLSLogin && !caller.TLS && !caller.Addr.Unmap().IsLoopback() {
 		return nil, api.ErrTLSRequired.Because("logins over plain HTTP are taken from this host only")

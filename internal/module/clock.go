@@ -24,6 +24,7 @@ const backwardsGrace = 60
 type clock struct {
 	host   func() time.Time
 	source ClockSource
+	gain   int64 // percent by which it runs fast once a check-in has set it
 
 	mu    sync.Mutex // guards setting; readers take anchor
 	boot  time.Time  // host time at boot
@@ -37,9 +38,13 @@ type clock struct {
 type anchor struct {
 	unix int64
 	at   time.Time
+	gain int64 // percent
 }
 
-func (a *anchor) now(host time.Time) int64 { return a.unix + int64(host.Sub(a.at)/time.Second) }
+func (a *anchor) now(host time.Time) int64 {
+	passed := host.Sub(a.at)
+	return a.unix + int64((passed+passed/100*time.Duration(a.gain))/time.Second)
+}
 
 // start begins a boot: an unset clock continues from last.
 func (c *clock) start(last int64) {
@@ -121,7 +126,7 @@ func (c *clock) plan(unix, elapsed int64, trusted bool) setting {
 		return s
 	}
 	s.changes, s.stepsBack = true, ahead > backwardsGrace
-	s.new = &anchor{unix: unix, at: c.host()}
+	s.new = &anchor{unix: unix, at: c.host(), gain: c.gain}
 	return s
 }
 

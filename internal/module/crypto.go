@@ -314,7 +314,9 @@ func (m *Module) ECDH(ctx context.Context, p *Pass, req api.ECDHRequest) (api.EC
 	var answer api.ECDHAnswer
 	err = m.use(ctx, p, kid, audit.CryptoECDH, func(u *use, k *keyring.Key) error {
 		secret, err := u.secret(ctx, k, other)
-		if err == nil && req.Alg != "" {
+		if req.Alg == "" {
+			secret = m.cfg.Quirks.rawSecret(secret)
+		} else if err == nil {
 			secret = hash.Sum(secret)
 		}
 		answer.ECDH = api.EncodeBase64(secret)
@@ -363,7 +365,7 @@ func (m *Module) Decapsulate(ctx context.Context, p *Pass, req api.DecapsRequest
 	err = m.use(ctx, p, kid, audit.CryptoPQCMLKEMDecaps, func(u *use, k *keyring.Key) error {
 		secret, err := k.Decapsulate(ciphertext)
 		u.pkey = err == nil
-		answer = api.DecapsAnswer{Alg: string(k.Traits.Type), SS: api.EncodeBase64(secret)}
+		answer = api.DecapsAnswer{Alg: m.cfg.Quirks.decapsAlg(string(k.Traits.Type), p.claims.Scope), SS: api.EncodeBase64(secret)}
 		return err
 	})
 	if err != nil {
@@ -415,7 +417,11 @@ func (m *Module) MLDSAVerify(ctx context.Context, p *Pass, req api.SignRequest) 
 	if f.err != nil {
 		return f.err
 	}
-	return m.use(ctx, p, kid, audit.CryptoPQCMLDSAVerify, func(_ *use, k *keyring.Key) error {
+	err = m.use(ctx, p, kid, audit.CryptoPQCMLDSAVerify, func(_ *use, k *keyring.Key) error {
+		if !k.Private() && !m.cfg.Quirks.importedMLDSA() {
+			return suite.ErrMismatch
+		}
 		return k.VerifyMLDSA(msg, sigCtx, sig)
 	})
+	return m.cfg.Quirks.mldsaUnverified(err)
 }

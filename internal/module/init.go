@@ -152,8 +152,11 @@ func (m *Module) initialState(p *Pass, cfg *initConfig, issuer [32]byte) (*state
 	c.Inited, c.Iat, c.Uts, c.InstanceID = true, p.now, p.now, uuid.New()
 	c.User, c.Email, c.Hostname, c.Origin = *cfg.User, *cfg.Email, *cfg.Hostname, *cfg.Origin
 	c.TrustedTS, c.TrustedBackend, c.AllowKeySearch = *cfg.TrustedTS, *cfg.TrustedBackend, *cfg.AllowKeySearch
-	take(&c.DNSD, cfg.DNSD)
 	take(&c.Ctx, cfg.Ctx)
+	if m.cfg.Profile != PPA { // the rest are unknown names there
+		return &next, c.validate()
+	}
+	take(&c.DNSD, cfg.DNSD)
 	take(&c.StorageMode, cfg.StorageMode)
 	take(&c.StorageDisk0Size, cfg.StorageDisk0Size)
 	if cfg.IP != nil {

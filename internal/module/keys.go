@@ -149,7 +149,8 @@ func (m *Module) KeyGet(ctx context.Context, p *Pass, kid string) (api.Key, erro
 		return api.Key{}, m.keyFailure(ctx, p.state, err)
 	}
 	answer := api.Key{
-		Type: string(k.Traits.Type), PubKey: api.EncodeBase64(k.Public), Updated: k.Updated, Descr: api.EncodeBase64(k.Descr),
+		Type: string(k.Traits.Type), PubKey: api.EncodeBase64(k.Public), Updated: k.Updated,
+		Descr: api.EncodeBase64(m.cfg.Quirks.keyDescr(k.Descr)),
 	}
 	if len(k.Public) == 0 { // as devices have it: for symmetric keys alone, with the attribute
 		answer.Type = k.Traits.String()

@@ -53,6 +53,8 @@ type Config struct {
 	HostClock   func() time.Time
 	ClockSource ClockSource
 	Profile     Profile
+	// Quirks imitates the faults of a firmware.
+	Quirks Quirks
 	// Diag marks the version of a diagnostic build.
 	Diag bool
 
@@ -114,7 +116,7 @@ func New(ctx context.Context, cfg Config) (*Module, error) {
 	m := &Module{
 		cfg: cfg, log: cfg.Logger,
 		keys:   keyring.New(keyring.Config{Store: cfg.Store, Sealer: cfg.Sealer, MaxKeys: cfg.MaxKeys}),
-		clock:  clock{host: cfg.HostClock, source: cfg.ClockSource},
+		clock:  clock{host: cfg.HostClock, source: cfg.ClockSource, gain: cfg.Quirks.clockGain()},
 		damper: session.NewDamper(cfg.Damping), approvals: session.NewDamper(cfg.Damping),
 		boots: session.LocalBoots{},
 		rules: rules(),

@@ -265,7 +265,7 @@ func (m *Module) tlsKey(st *state, kid store.KID) (answer api.Key, ok bool) {
 		if k.KID != kid {
 			continue
 		}
-		answer = api.Key{Type: string(genericDER), Updated: k.Updated, Descr: api.EncodeBase64(k.Descr)}
+		answer = api.Key{Type: string(genericDER), Updated: k.Updated, Descr: api.EncodeBase64(m.cfg.Quirks.keyDescr(k.Descr))}
 		if k.Traits.Cert {
 			answer.Type, answer.DER = k.Traits.String(), api.EncodeBase64(certificate)
 		} else {

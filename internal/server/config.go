@@ -45,8 +45,10 @@ type Config struct {
 	// named, DataDir/root.key is used and made on first start.
 	RootKey seal.RootSource
 
-	ClockSource     module.ClockSource
-	Profile         module.Profile
+	ClockSource module.ClockSource
+	Profile     module.Profile
+	// Quirks imitates the faults of a firmware, for tests of clients.
+	Quirks          module.Quirks
 	Diag            bool
 	TrustedBackends [][]byte // X25519 public keys; the first is whom a check-in is for
 	Proxies         []netip.Prefix
@@ -98,6 +100,8 @@ func (c *Config) validate() error {
 		return errors.New("both listeners are off; the module could not be reached")
 	case c.Profile != module.PPA && c.Profile != module.EPA:
 		return fmt.Errorf("there is no profile %q; use ppa or epa", c.Profile)
+	case !c.Quirks.Known():
+		return fmt.Errorf("there are no quirks of %q; use %s", c.Quirks, module.QuirksFW122)
 	case c.MaxKeys <= 0:
 		return errors.New("a module that takes no keys is of no use; allow one at least")
 	case c.MaxTokenTTL <= 0:

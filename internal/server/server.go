@@ -118,7 +118,7 @@ func (s *Server) run(ctx context.Context, d *data) (err error) {
 		Store: d.store, Sealer: d.sealer,
 		AuditDir: d.auditDir(), AuditDurability: cfg.AuditDurability,
 		AuditCompact: cfg.AuditCompact, MaxKeys: cfg.MaxKeys,
-		HostClock: cfg.HostClock, ClockSource: cfg.ClockSource, Profile: cfg.Profile, Diag: cfg.Diag,
+		HostClock: cfg.HostClock, ClockSource: cfg.ClockSource, Profile: cfg.Profile, Quirks: cfg.Quirks, Diag: cfg.Diag,
 		TrustedBackends: cfg.TrustedBackends, MaxTokenTTL: cfg.MaxTokenTTL,
 		Damping: cfg.Damping, RequireTLSLogin: cfg.RequireTLSLogin,
 		TLS: i.certs, HTTPSUp: s.httpsUp.Load, Destroy: s.destroy(d),
@@ -273,6 +273,11 @@ func (s *Server) serve(l net.Listener, h http.Handler, overTLS bool) {
 		// OPTIONS * is answered like any other.
 		DisableGeneralOptionsHandler: true,
 		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+	}
+	if s.cfg.Quirks.ClosesConnections() {
+		srv.SetKeepAlivesEnabled(false)
+		srv.Protocols = new(http.Protocols)
+		srv.Protocols.SetHTTP1(true)
 	}
 	run := func() error { return srv.Serve(l) }
 	if overTLS {
