@@ -133,6 +133,10 @@ type KeyInfo struct {
 	Label   string `json:"label"`
 	Descr   string `json:"descr,omitzero"` // base64
 	Updated int64  `json:"updated"`        // grows with every change
+	// Of a diagnostic build: where the key lies, see DiagDump, and how many bytes.
+	// Not of the TLS pair, which lies elsewhere.
+	Addr int64 `json:"_addr,omitzero"`
+	Len  int64 `json:"_len,omitzero"`
 }
 
 // KeyList is the answer of GET /api/keymgmt/list and POST /api/keymgmt/search:

@@ -60,6 +60,10 @@ type Options struct {
 	// the clock that a check-in sets runs 8 % fast.
 	Quirks string
 
+	// Diag makes the module a diagnostic build: /api/diag can break it, so that a
+	// client can be tried against fail states and broken handshakes.
+	Diag bool
+
 	// Damping slows logins down as a module in use does: half a second, and
 	// more after failures.
 	Damping bool
@@ -177,7 +181,7 @@ func config(opts *Options) server.Config {
 	if opts.Profile != "" {
 		cfg.Profile = module.Profile(opts.Profile)
 	}
-	cfg.Quirks = module.Quirks(opts.Quirks)
+	cfg.Quirks, cfg.Diag = module.Quirks(opts.Quirks), opts.Diag
 	if opts.MaxKeys != 0 {
 		cfg.MaxKeys = opts.MaxKeys
 	}

@@ -381,7 +381,7 @@ func sources(t *testing.T) string {
 // notYet are commands and flags that documents speak of and that are still to
 // come. Whoever adds one takes it out here.
 func notYet() []string {
-	return []string{"hem repair", "--diag"}
+	return []string{"hem repair"}
 }
 
 // commands are the calls of hem in a document: lines of its sh blocks, and

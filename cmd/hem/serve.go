@@ -182,6 +182,12 @@ func (s *service) warn() {
 	if s.o.dev && s.o.devAllowRemote {
 		s.log.Warn("UNSAFE: this development module can be reached from elsewhere, by anyone and by any web page, and its passphrases are no secret")
 	}
+	if s.o.Diag {
+		s.log.Warn("DIAG: anybody who reaches this module can break it and wipe all its keys, without a token, under /api/diag; it is for tests, and holds nothing that is worth anything")
+		if s.o.DiagRemote {
+			s.log.Warn("UNSAFE: these diagnostics can be reached from elsewhere, and by any web page")
+		}
+	}
 	if s.o.Quirks != module.NoQuirks {
 		s.log.Warn("QUIRKS: this module imitates the faults of a firmware, wrong answers among them; it is for tests of clients, and not to be relied on", "quirks", string(s.o.Quirks))
 	}

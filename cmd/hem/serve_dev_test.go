@@ -110,7 +110,11 @@ func testServeDevWords(t *testing.T, p program) {
 	if text := p.fails(t, 1, nil, "--dev", "--https", "0.0.0.0:0"); !strings.Contains(text, "a development module listens on loopback only") {
 		t.Error(text)
 	}
-	r := p.start(t, nil, "--dev", "--dev-allow-remote", "--https", "0.0.0.0:0")
+	if text := p.fails(t, 1, nil, "--dev", "--diag", "--dev-allow-remote", "--https", "0.0.0.0:0"); !strings.Contains(text, "add --diag-allow-remote") {
+		t.Error(text)
+	}
+	r := p.start(t, nil, "--dev", "--dev-allow-remote", "--diag", "--diag-allow-remote", "--https", "0.0.0.0:0")
+	r.says("UNSAFE: these diagnostics can be reached from elsewhere")
 	r.says("UNSAFE: this development module can be reached from elsewhere")
 	r.says("https://localhost:")
 	r.stop()

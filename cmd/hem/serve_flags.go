@@ -66,6 +66,8 @@ func newServeFlags() (*pflag.FlagSet, *serveOptions) {
 	fs.Var(choice[module.Quirks]{&o.Quirks, []named[module.Quirks]{
 		{"off", module.NoQuirks}, {"fw1.2.2", module.QuirksFW122},
 	}}, "quirks", "imitate the faults of a firmware, for tests of clients")
+	fs.BoolVar(&o.Diag, "diag", false, "a diagnostic build, for tests: anybody on this host can break and wipe the module under /api/diag; loopback only")
+	fs.BoolVar(&o.DiagRemote, "diag-allow-remote", false, "let --diag be reached from elsewhere, for containers")
 	fs.Var(list[[]byte]{&o.TrustedBackends, parseBackend, api.EncodeBase64}, "trusted-backend", "X25519 key of a backend whose check-in is believed, `BASE64`; repeatable, the first is whom a check-in is for")
 
 	fs.DurationVar(&o.MaxTokenTTL, "max-token-ttl", o.MaxTokenTTL, "longest life of a token")
@@ -132,6 +134,9 @@ func (o *serveOptions) check(source sourceFunc, env func(string) (string, bool))
 		}
 	} else if s := source.anyOf("dev-allow-remote", "dev-user-passphrase", "dev-master-passphrase"); s != "" {
 		return fmt.Errorf("%s says something about --dev only; leave it out, or add --dev", s)
+	}
+	if o.DiagRemote && !o.Diag {
+		return fmt.Errorf("%s says something about --diag only; leave it out, or add --diag", source.of("diag-allow-remote"))
 	}
 	if err := o.checkState(source, env); err != nil {
 		return err

@@ -184,7 +184,7 @@ func TestServeSettingsRefused(t *testing.T) {
 		{"--with-broker", nil, "", "unknown flag"},
 		{"--quirks fw9", nil, "", "want off or fw1.2.2"},
 		{"--max-keys 0", nil, "", "--max-keys must be at least 1"},
-		{"--diag", nil, "", "unknown flag"},
+		{"", vars{"HEM_SERVE_DIAG_ALLOW_REMOTE": "true"}, "", "the variable HEM_SERVE_DIAG_ALLOW_REMOTE says something about --diag only"},
 
 		{"--login-delay 499ms", nil, "", "--unsafe-fast-login"},
 		{"--login-penalty 1s", nil, "", "--unsafe-fast-login"},

@@ -15,12 +15,19 @@ func (c *call) configUpdate() (any, error) {
 		return nil, err
 	}
 	if out.Wiped {
-		c.after = c.cfg.Wiped
-		c.w.Header().Set("Connection", "close")
-		return nothing{}, nil
+		return c.wiped(out), nil
 	}
 	if out.Answer == nil {
 		return nil, nil
 	}
 	return out.Answer, nil
+}
+
+// wiped answers for a wipe: 200, no body, no connection, and a fresh module.
+func (c *call) wiped(out module.ConfigOutcome) any {
+	if out.Wiped {
+		c.after = c.cfg.Wiped
+		c.w.Header().Set("Connection", "close")
+	}
+	return nothing{}
 }

@@ -7,3 +7,11 @@ func Routes() (all [][2]string) {
 	}
 	return all
 }
+
+// DiagRoutes lists those of a diagnostic build.
+func DiagRoutes() (all [][2]string) {
+	for _, rt := range diagRoutes() {
+		all = append(all, [2]string{rt.method, rt.path})
+	}
+	return all
+}

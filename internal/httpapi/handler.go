@@ -32,6 +32,8 @@ type Config struct {
 	// LoopbackOnly refuses requests whose Host or Origin is not loopback, so
 	// that no web page can reach a development module by a name it controls.
 	LoopbackOnly bool
+	// DiagRemote lets others than this host use the diagnostics.
+	DiagRemote bool
 	// Shutdown ends the process; it is called after the answer has left.
 	Shutdown func()
 	// Wiped starts a fresh module in the place of this one, which was wiped; it
@@ -57,7 +59,7 @@ type Handler struct {
 // New makes the handler.
 func New(cfg Config) *Handler {
 	return &Handler{
-		cfg: cfg, module: cfg.Module, router: newRouter(cfg.Module.Profile()), log: cfg.Logger,
+		cfg: cfg, module: cfg.Module, router: newRouter(cfg.Module.Profile(), cfg.Module.Diag()), log: cfg.Logger,
 		typeJSON: []string{"application/json"}, noStore: []string{"no-store"}, noSniff: []string{"nosniff"}, varyOrigin: []string{"Origin"},
 		hsts: []string{"max-age=31536000"},
 	}
@@ -183,6 +185,9 @@ func (c *call) run() (*route, any, error) {
 	if rt == nil {
 		c.preflight()
 		return nil, nil, nil
+	}
+	if err := c.checkDiag(rt); err != nil {
+		return rt, nil, err
 	}
 	if r.ContentLength > maxJSONBody {
 		c.w.Header().Set("Connection", "close")

@@ -9,7 +9,7 @@ import (
 )
 
 // A route ties a method and a path to an operation of the module. The table
-// below is the whole API of this version; api_test.go walks it.
+// below is the whole API of this version, but for diag.go; api_test.go walks it.
 type route struct {
 	method string
 	// path has at most two segments {…}, its last ones, each of which matches
@@ -18,6 +18,7 @@ type route struct {
 	op     module.Op
 	ppa    bool // only on the PPA form factor; elsewhere there is no such path
 	closes bool // the connection is closed after a success
+	blanks bool // blanks may follow the path
 	serve  func(*call) (answer any, err error)
 }
 
@@ -179,6 +180,7 @@ func (c *call) keyList() (any, error) {
 // nothing redirected.
 type router struct {
 	routes map[routeKey]map[string]*route // -> method -> route
+	blanks map[string]bool                // paths that blanks may follow
 }
 
 // A routeKey is a path up to its first {…}, and how many of those there are.
@@ -190,9 +192,13 @@ type routeKey struct {
 // routeArgs are the texts of a path's {…}, empty where it has fewer.
 type routeArgs [2]string
 
-func newRouter(profile module.Profile) *router {
-	r := &router{make(map[routeKey]map[string]*route)}
-	for _, rt := range routes() {
+func newRouter(profile module.Profile, diag bool) *router {
+	r := &router{make(map[routeKey]map[string]*route), make(map[string]bool)}
+	all := routes()
+	if diag {
+		all = append(all, diagRoutes()...)
+	}
+	for _, rt := range all {
 		if rt.ppa && profile != module.PPA {
 			continue
 		}
@@ -202,6 +208,9 @@ func newRouter(profile module.Profile) *router {
 			r.routes[key] = make(map[string]*route)
 		}
 		r.routes[key][rt.method] = &rt
+		if rt.blanks {
+			r.blanks[rt.path] = true
+		}
 	}
 	return r
 }
@@ -210,6 +219,9 @@ func newRouter(profile module.Profile) *router {
 // the fewest of them wins.
 func (r *router) find(req *http.Request) (*route, routeArgs, error) {
 	fixed, args := req.URL.Path, routeArgs{}
+	if bare := strings.TrimRight(fixed, " "); r.blanks[bare] {
+		fixed = bare
+	}
 	for n := 0; ; n++ {
 		if methods, ok := r.routes[routeKey{fixed, n}]; ok {
 			if rt := methods[req.Method]; rt != nil {

@@ -102,6 +102,8 @@ type Info struct {
 	Label   string
 	Descr   []byte // empty: none
 	Public  []byte // wire form; empty for symmetric keys
+
+	seq int64 // place in the repository, see Address; 0: none
 }
 
 // A Key is a key that is open for use.

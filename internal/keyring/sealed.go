@@ -71,7 +71,7 @@ func (r *Ring) unseal(row *store.Key) (material []byte, info Info, err error) {
 	}
 	return material, Info{
 		KID: row.KID, Traits: traits, Created: row.Created, Updated: row.Updated,
-		Label: row.Label, Descr: row.Descr, Public: row.Public,
+		Label: row.Label, Descr: row.Descr, Public: row.Public, seq: row.Seq,
 	}, nil
 }
 

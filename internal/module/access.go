@@ -59,6 +59,12 @@ const (
 	OpDecapsulate
 	OpMLDSASign
 	OpMLDSAVerify
+	OpDiagTest
+	OpDiagTRNG
+	OpDiagBreakTLS
+	OpDiagMemory
+	OpDiagCorrupt
+	OpDiagWipe
 	opCount
 )
 
@@ -123,6 +129,8 @@ func ruleOf(op Op) Rule {
 		return Rule{TLSLogin: true, Clock: clockTrusted, Inited: true, Healthy: true, Damped: true, Approval: true}
 	case OpVersion, OpStatus:
 		return Rule{}
+	case OpDiagTest, OpDiagTRNG, OpDiagBreakTLS, OpDiagMemory, OpDiagCorrupt, OpDiagWipe:
+		return Rule{} // to who reaches them at all, see Config.Diag
 	case OpCheckinStart, OpCheckinFinish:
 		return Rule{Backend: true}
 	case OpConfigGet:

@@ -33,7 +33,7 @@ func (m *Module) KeyList(ctx context.Context, p *Pass, offset, count string) (ap
 	if err != nil {
 		return api.KeyList{}, m.keyFailure(ctx, p.state, err)
 	}
-	return keyList(from, page), nil
+	return m.keyList(from, page), nil
 }
 
 // pageNumber reads decimal digits; nothing is 0.
@@ -59,7 +59,7 @@ func pageLimit(asked int64) int64 {
 	return asked
 }
 
-func keyList(offset int64, page keyring.Page) api.KeyList {
+func (m *Module) keyList(offset int64, page keyring.Page) api.KeyList {
 	list := api.KeyList{
 		Offset: offset, Deleted: page.Deleted, Total: page.Total, Listed: len(page.Keys),
 		List: make([]api.KeyInfo, len(page.Keys)),
@@ -68,6 +68,9 @@ func keyList(offset int64, page keyring.Page) api.KeyList {
 		list.List[i] = api.KeyInfo{
 			KID: hex.EncodeToString(k.KID[:]), Created: k.Created, Type: k.Traits.String(), Label: k.Label,
 			Descr: api.EncodeBase64(k.Descr), Updated: k.Updated,
+		}
+		if m.cfg.Diag {
+			list.List[i].Addr, list.List[i].Len = k.Address()
 		}
 	}
 	return list
@@ -101,7 +104,7 @@ func (m *Module) KeySearch(ctx context.Context, p *Pass, req api.KeySearch) (api
 	if err != nil {
 		return api.KeyList{}, m.keyFailure(ctx, p.state, err)
 	}
-	return keyList(req.Offset, page), nil
+	return m.keyList(req.Offset, page), nil
 }
 
 // SearchUnreadable is what a search is told whose body is not JSON.

@@ -55,7 +55,8 @@ type Config struct {
 	Profile     Profile
 	// Quirks imitates the faults of a firmware.
 	Quirks Quirks
-	// Diag marks the version of a diagnostic build.
+	// Diag makes this a diagnostic build: its version says so, and there are
+	// operations that show and break it, open to all.
 	Diag bool
 
 	// TrustedBackends are X25519 public keys, 32 bytes each, of backends whose
@@ -155,6 +156,7 @@ func (m *Module) bootWith(ctx context.Context, old *state) error {
 	st.boot = m.boots.Begin()
 	st.bootedAt = time.Now()
 	st.fail = new(atomic.Uint32)
+	st.faults = new(faults)
 	if err := m.audit.StartBoot(ctx, m.selfTest(&st)); err != nil {
 		return fmt.Errorf("the audit log cannot be begun: %w", err)
 	}

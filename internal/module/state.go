@@ -39,6 +39,7 @@ type state struct {
 	boot     *session.Boot
 	bootedAt time.Time      // monotonic, for the uptime
 	fail     *atomic.Uint32 // FLS of this boot, latched
+	faults   *faults        // made in this boot by the diagnostics
 }
 
 func (s *state) fls() uint32 { return s.fail.Load() }

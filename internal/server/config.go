@@ -48,14 +48,17 @@ type Config struct {
 	ClockSource module.ClockSource
 	Profile     module.Profile
 	// Quirks imitates the faults of a firmware, for tests of clients.
-	Quirks          module.Quirks
-	Diag            bool
-	TrustedBackends [][]byte // X25519 public keys; the first is whom a check-in is for
-	Proxies         []netip.Prefix
-	MaxTokenTTL     time.Duration
-	Damping         session.Damping
-	RequireTLSLogin bool
-	AuditDurability audit.Durability
+	Quirks module.Quirks
+	// Diag makes this a diagnostic build, which anybody who reaches it can break
+	// and wipe: listeners must be loopback, and diagnostics answer to this host
+	// only, unless DiagRemote.
+	Diag, DiagRemote bool
+	TrustedBackends  [][]byte // X25519 public keys; the first is whom a check-in is for
+	Proxies          []netip.Prefix
+	MaxTokenTTL      time.Duration
+	Damping          session.Damping
+	RequireTLSLogin  bool
+	AuditDurability  audit.Durability
 	// AuditCompact records the use of a private key in one line, not two.
 	AuditCompact bool
 	// MaxKeys is how many keys the module takes.
@@ -102,6 +105,10 @@ func (c *Config) validate() error {
 		return fmt.Errorf("there is no profile %q; use ppa or epa", c.Profile)
 	case !c.Quirks.Known():
 		return fmt.Errorf("there are no quirks of %q; use %s", c.Quirks, module.QuirksFW122)
+	case c.Diag && c.Profile != module.PPA:
+		return errors.New("an EPA has no diagnostics; take --profile ppa, or leave out --diag")
+	case c.Diag && !c.DiagRemote && len(c.Proxies) > 0:
+		return errors.New("who comes through a proxy could break and wipe a module with --diag; leave out --behind-proxy, or add --diag-allow-remote")
 	case c.MaxKeys <= 0:
 		return errors.New("a module that takes no keys is of no use; allow one at least")
 	case c.MaxTokenTTL <= 0:
@@ -111,7 +118,10 @@ func (c *Config) validate() error {
 		return err
 	}
 	if c.LoopbackOnly {
-		return c.validateLoopback()
+		return c.validateLoopback("a development module listens on loopback only, not on %q")
+	}
+	if c.Diag && !c.DiagRemote {
+		return c.validateLoopback("a module with --diag can be broken and wiped by anybody, so it listens on loopback only, not on %q; add --diag-allow-remote to have it so all the same")
 	}
 	return nil
 }
@@ -137,8 +147,8 @@ func (c *Config) validateBackends() error {
 }
 
 // validateLoopback finds a listener, also one handed over, that others than
-// this host could reach.
-func (c *Config) validateLoopback() error {
+// this host could reach. refusal says why that must not be, of an address.
+func (c *Config) validateLoopback(refusal string) error {
 	addrs := []string{c.HTTPAddr, c.HTTPSAddr, c.MetricsAddr}
 	for i, l := range []net.Listener{c.HTTPListener, c.HTTPSListener} {
 		if l != nil {
@@ -154,7 +164,7 @@ func (c *Config) validateLoopback() error {
 			return fmt.Errorf("listen address %q: %w", addr, err)
 		}
 		if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
-			return fmt.Errorf("a development module listens on loopback only, not on %q", addr)
+			return fmt.Errorf(refusal, addr)
 		}
 	}
 	return nil

@@ -128,7 +128,7 @@ func (s *Server) run(ctx context.Context, d *data) (err error) {
 		return err
 	}
 	i.api = httpapi.New(httpapi.Config{
-		Module: i.module, Proxies: cfg.Proxies, LoopbackOnly: cfg.LoopbackOnly,
+		Module: i.module, Proxies: cfg.Proxies, LoopbackOnly: cfg.LoopbackOnly, DiagRemote: cfg.DiagRemote,
 		Shutdown: s.requestShutdown, Wiped: func() { go s.renew(i) }, Observe: s.metrics.observe, Logger: cfg.Logger,
 	})
 	s.current.Store(i)
@@ -282,6 +282,9 @@ func (s *Server) serve(l net.Listener, h http.Handler, overTLS bool) {
 	run := func() error { return srv.Serve(l) }
 	if overTLS {
 		srv.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: s.Certificate}
+		if s.cfg.Diag {
+			srv.TLSConfig.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, s.Module().Handshake() }
+		}
 		run = func() error { return srv.ServeTLS(l, "", "") }
 	}
 	s.servers = append(s.servers, srv)

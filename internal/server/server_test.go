@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"softhem/internal/module"
 	"softhem/internal/server"
 )
 
@@ -187,6 +188,24 @@ func TestStartRefusals(t *testing.T) {
 		"dev on all addresses": {func(t *testing.T, dir string, cfg *server.Config) {
 			cfg.LoopbackOnly, cfg.HTTPAddr = true, "0.0.0.0:0"
 		}, []string{"loopback"}},
+		"diagnostics on all addresses": {func(t *testing.T, dir string, cfg *server.Config) {
+			cfg.Diag, cfg.HTTPSAddr = true, "0.0.0.0:0"
+		}, []string{"loopback", "--diag-allow-remote"}},
+		"diagnostics at a socket that was handed over": {func(t *testing.T, dir string, cfg *server.Config) {
+			l, err := net.Listen("tcp", "0.0.0.0:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { l.Close() })
+			cfg.Diag, cfg.HTTPListener = true, l
+		}, []string{"loopback", "--diag-allow-remote"}},
+		"diagnostics behind a proxy": {func(t *testing.T, dir string, cfg *server.Config) {
+			cfg.Diag, cfg.Proxies = true, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		}, []string{"proxy", "--diag-allow-remote"}},
+		"diagnostics of an EPA": {func(t *testing.T, dir string, cfg *server.Config) {
+			cfg.Diag, cfg.Profile = true, module.EPA
+		}, []string{"EPA", "--diag"}},
+		"unknown quirks": {func(t *testing.T, dir string, cfg *server.Config) { cfg.Quirks = "fw9" }, []string{"fw9", "fw1.2.2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := used(t)

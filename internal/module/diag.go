@@ -1,0 +1,139 @@
+package module
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"softhem/api"
+	"softhem/internal/audit"
+	"softhem/internal/keyring"
+	"softhem/internal/store"
+	"softhem/internal/suite"
+)
+
+// The diagnostics (/api/diag) show and break a module, so that clients and
+// suites see what they are to do then. They are open to all who reach them and
+// are there only with Config.Diag; who runs the module sees to it that none but
+// its own host reaches it.
+//
+// What breaks something is recorded as NON_SECURE_STATE with its name, and lasts
+// until the end of the boot, damage to stored keys excepted.
+
+// faults are what the diagnostics have broken in one boot.
+type faults struct {
+	mu         sync.Mutex
+	tlsBroken  bool
+	handshakes int // that still succeed for sure
+}
+
+// handshakesLeft is how many follow a break_tls before they begin to fail.
+const handshakesLeft = 5
+
+var errHandshake = errors.New("handshakes fail at random, as the diagnostics were told to")
+
+// Handshake tells whether a TLS handshake is to fail. It is asked at each one.
+func (m *Module) Handshake() error {
+	f := m.state.Load().faults
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case !f.tlsBroken:
+		return nil
+	case f.handshakes > 0:
+		f.handshakes--
+		return nil
+	case suite.Random(1)[0]&1 == 0:
+		return errHandshake
+	}
+	return nil
+}
+
+// Diag tells whether this is a diagnostic build.
+func (m *Module) Diag() bool { return m.cfg.Diag }
+
+// mustDiag guards the door from the inside: without diagnostics there is no way
+// to them.
+func (m *Module) mustDiag(p *Pass, op Op) {
+	p.must(op)
+	if !m.cfg.Diag {
+		panic("module: diagnostics in a module without them")
+	}
+}
+
+// DiagTest does nothing, and so tells that the diagnostics are there.
+func (m *Module) DiagTest(p *Pass) { m.mustDiag(p, OpDiagTest) }
+
+// DiagTRNG is a sample of the source of random bytes.
+func (m *Module) DiagTRNG(p *Pass) api.DiagRandom {
+	m.mustDiag(p, OpDiagTRNG)
+	return api.DiagRandom{Rnd: api.EncodeBase64(suite.Random(api.DiagRandomBytes))}
+}
+
+// broke records that something is being broken on purpose.
+func broke(what string) audit.Record {
+	return audit.Record{Type: audit.NonSecureState, Arg: []byte(what)}
+}
+
+// DiagBreakTLS makes every later TLS handshake of this boot fail with probability
+// 1/2, after five more.
+func (m *Module) DiagBreakTLS(ctx context.Context, p *Pass) error {
+	m.mustDiag(p, OpDiagBreakTLS)
+	if err := m.append(ctx, broke("break_tls")); err != nil {
+		return err
+	}
+	f := p.state.faults
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tlsBroken, f.handshakes = true, handshakesLeft
+	m.log.WarnContext(ctx, "diagnostics: TLS handshakes will fail at random")
+	return nil
+}
+
+// DiagMemory shows the repository as it lies in the store, sealed. address and
+// length are as they stand in the path.
+func (m *Module) DiagMemory(ctx context.Context, p *Pass, address, length string) (api.DiagDump, error) {
+	m.mustDiag(p, OpDiagMemory)
+	from, ok := pageNumber(address)
+	n, ok2 := pageNumber(length)
+	if !ok || !ok2 || n < 1 || n > api.MaxDiagDump {
+		return api.DiagDump{}, api.ErrBadRequest.Becausef("want an address and a length of 1 to %d, decimal", api.MaxDiagDump)
+	}
+	dump, err := m.keys.Dump(ctx, from, n)
+	if err != nil {
+		return api.DiagDump{}, m.refusal(err)
+	}
+	return api.DiagDump{Address: from, Length: n, Dump: api.EncodeBase64(dump)}, nil
+}
+
+// DiagCorrupt damages the stored key at an address. Nobody is told: the next
+// self-test finds it, or whoever reads the key first.
+func (m *Module) DiagCorrupt(ctx context.Context, p *Pass, address string) (api.DiagCorrupted, error) {
+	m.mustDiag(p, OpDiagCorrupt)
+	at, ok := pageNumber(address)
+	if !ok {
+		return api.DiagCorrupted{}, api.ErrBadRequest.Because("want a decimal address")
+	}
+	err := m.commit(ctx, func(ctx context.Context, tx store.Tx) ([]audit.Record, error) {
+		return []audit.Record{broke("corrupt_repo")}, m.keys.Corrupt(ctx, tx, at)
+	})
+	if errors.Is(err, keyring.ErrUnknown) {
+		return api.DiagCorrupted{}, api.ErrNotAcceptable.Because("no key begins at this address")
+	}
+	if err != nil {
+		return api.DiagCorrupted{}, m.refusal(err)
+	}
+	m.log.WarnContext(ctx, "diagnostics: a stored key was damaged", "address", at)
+	return api.DiagCorrupted{Address: at, Status: "OK"}, nil
+}
+
+// DiagWipe is the wipe of the configuration, for everybody and in every state.
+func (m *Module) DiagWipe(ctx context.Context, p *Pass) (ConfigOutcome, error) {
+	m.mustDiag(p, OpDiagWipe)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.wiped.Load() {
+		return ConfigOutcome{}, api.ErrConflict.Because("the module is being wiped")
+	}
+	return m.wipe(ctx, p)
+}
