@@ -104,6 +104,48 @@ func TestOptions(t *testing.T) {
 			t.Errorf("version %+v, %v", v, err)
 		}
 	})
+	// The SDK against the faults of a firmware: none of them surprises it.
+	t.Run("quirks", func(t *testing.T) {
+		c := hemtest.New(t, &hemtest.Options{Quirks: "fw1.2.2"}).Client()
+		msg := []byte("message")
+		signer, err1 := c.CreateKey(ctx, hem.KeySpec{Label: "signer", Type: api.MLDSA44})
+		kem, err2 := c.CreateKey(ctx, hem.KeySpec{Label: "kem", Type: api.MLKEM512})
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		sig, err := c.SignMLDSA(ctx, signer, msg, nil)
+		if err != nil || c.VerifyMLDSA(ctx, signer, msg, sig, nil) != nil {
+			t.Errorf("a good signature: %v", err)
+		}
+		if err := c.VerifyMLDSA(ctx, signer, []byte("another"), sig, nil); !errors.Is(err, hem.ErrVerification) {
+			t.Errorf("a wrong signature: %v", err)
+		}
+		secret, ct, err := c.Encapsulate(ctx, kem)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := c.Decapsulate(ctx, kem, ct); err != nil || string(again) != string(secret) {
+			t.Errorf("decapsulate: %v", err)
+		}
+	})
+	t.Run("diagnostics", func(t *testing.T) {
+		m := hemtest.New(t, &hemtest.Options{Diag: true})
+		c := m.Client()
+		if v, err := c.Version(ctx); err != nil || !strings.HasSuffix(v.FWV, "-DIAG") {
+			t.Errorf("version %+v, %v", v, err)
+		}
+		resp, err := m.HTTPClient().Get(m.URL + "/api/diag/break_temp")
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatal(resp, err)
+		}
+		resp.Body.Close()
+		if _, err := c.CreateKey(ctx, hem.KeySpec{Label: "x", Type: api.AES128}); !errors.Is(err, api.ErrConflict) {
+			t.Errorf("a key of a module in a fail state: %v", err)
+		}
+		if s, err := c.Status(ctx); err != nil || s.FLSState != 0x04 {
+			t.Errorf("status %+v, %v", s, err)
+		}
+	})
 	t.Run("damping", func(t *testing.T) {
 		for damping, want := range map[bool]time.Duration{false: 0, true: 500 * time.Millisecond} {
 			m := hemtest.New(t, &hemtest.Options{Damping: damping})

@@ -19,6 +19,9 @@ func diagRoutes() []route {
 		{method: "GET", ppa: true, path: "/api/diag/test_trng", op: module.OpDiagTRNG, serve: func(c *call) (any, error) {
 			return c.module.DiagTRNG(c.pass), nil
 		}},
+		{method: "GET", ppa: true, path: "/api/diag/break_temp", op: module.OpDiagBreakTemp, serve: func(c *call) (any, error) {
+			return nil, c.module.DiagBreakTemp(c.ctx, c.pass)
+		}},
 		{method: "GET", ppa: true, path: "/api/diag/break_tls", op: module.OpDiagBreakTLS, serve: func(c *call) (any, error) {
 			return nil, c.module.DiagBreakTLS(c.ctx, c.pass)
 		}},

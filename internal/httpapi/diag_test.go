@@ -37,7 +37,9 @@ func TestDiagIsOpenInEveryState(t *testing.T) {
 			p.expect(rt[0], diagPath(rt[1])+"/more", token, 404)
 			p.expect("POST", diagPath(rt[1]), token, 404)
 			p.expect(rt[0], diagPath(rt[1]), &bad, 401)
-			if rt[1] != "/api/diag/wipe_config" && rt[1] != "/api/diag/break_tls" { // tests of their own
+			switch rt[1] {
+			case "/api/diag/wipe_config", "/api/diag/break_tls", "/api/diag/break_temp": // tests of their own
+			default:
 				p.expect(rt[0], diagPath(rt[1]), token, status)
 			}
 		}
@@ -269,6 +271,31 @@ func TestDiagWipeConfig(t *testing.T) {
 	p.plain().expect("GET", "/api/diag/wipe_config", nil, 200)
 }
 
+// A module that is too hot refuses what a fail state refuses, until the next boot.
+func TestDiagBreakTemp(t *testing.T) {
+	k := newKeeper(t, &hemtest.Options{Diag: true})
+	kid := k.create(api.AES128)
+	k.as(api.RoleUser, api.ScopeLoggerGet)
+	reboot := k.as(api.RoleUser, api.ScopeSystemConfig)
+	encrypt := func() answer { return k.use("cipher/encrypt", kid, fields{"msg": "AAAA", "alg": "AES128-GCM"}) }
+	k.want("before", encrypt(), 200)
+	k.expect("GET", "/api/diag/break_temp", nil, 200)
+	if fls := k.fls(); fls != 0x04 {
+		t.Errorf("fail state %02x, want 04", fls)
+	}
+	k.want("a use of a key", encrypt(), 409)
+	k.expect("GET", "/api/auth/token", nil, 409)
+	k.expect("GET", "/api/diag/test", nil, 200)
+	log := k.do(request{method: "GET", path: "/api/logger/tail/0", token: k.as(api.RoleUser, api.ScopeLoggerGet)})
+	if record := "|8|0||" + b64url([]byte("break_temp")) + "|"; bytes.Count(log.body, []byte(record)) != 1 {
+		t.Errorf("no record, or more than one: %s", log.body)
+	}
+	k.expect("GET", "/api/system/reboot", reboot, 200)
+	if fls := k.fls(); fls != 0 {
+		t.Errorf("fail state %02x after the reboot", fls)
+	}
+}
+
 // Five handshakes more, then half of them fail; after a reboot none.
 func TestDiagBreakTLS(t *testing.T) {
 	k := newKeeper(t, &hemtest.Options{Diag: true})
@@ -322,4 +349,51 @@ func TestDiagBreakTLS(t *testing.T) {
 			t.Fatal("a handshake failed after the reboot")
 		}
 	}
+}
+
+// FuzzDiagPaths sends anything as an address and a length. The answers are the
+// documented ones, and a dump is as long as was asked for.
+func FuzzDiagPaths(f *testing.F) {
+	m := hemtest.New(f, &hemtest.Options{Diag: true})
+	for _, args := range [][2]string{{"0", "1"}, {"128", "4095"}, {"999999999999999999", "4095"}, {"-1", "0"}, {"9223372036854775807", "1"}, {"٣", "1"}, {"1e3", " 1"}, {"", "/"}} {
+		f.Add(args[0], args[1])
+	}
+	client := m.HTTPClient()
+	get := func(t *testing.T, path string) (int, []byte) {
+		req, err := http.NewRequest("GET", m.HTTPURL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.URL.Path = path
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Skip("not a request that can be sent")
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, body
+	}
+	f.Fuzz(func(t *testing.T, address, length string) {
+		status, body := get(t, "/api/diag/memdump/"+address+"/"+length)
+		var d api.DiagDump
+		switch status {
+		case 400, 404, 431:
+		case 200:
+			if err := json.Unmarshal(body, &d); err != nil || strings.TrimLeft(address, "0") != strings.TrimLeft(fmt.Sprint(d.Address), "0") ||
+				strings.TrimLeft(length, "0") != fmt.Sprint(d.Length) {
+				t.Fatalf("memdump %q %q: %v %.60s", address, length, err, body)
+			}
+			if b, err := api.DecodeBase64(d.Dump); err != nil || int64(len(b)) != d.Length {
+				t.Fatalf("memdump %q %q: %d bytes, %v", address, length, len(b), err)
+			}
+		default:
+			t.Fatalf("memdump %q %q: %d", address, length, status)
+		}
+		if status, _ := get(t, "/api/diag/corrupt_repo/"+address); status != 400 && status != 404 && status != 406 && status != 431 {
+			t.Fatalf("corrupt_repo %q: %d", address, status)
+		}
+	})
 }

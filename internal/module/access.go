@@ -61,6 +61,7 @@ const (
 	OpMLDSAVerify
 	OpDiagTest
 	OpDiagTRNG
+	OpDiagBreakTemp
 	OpDiagBreakTLS
 	OpDiagMemory
 	OpDiagCorrupt
@@ -129,7 +130,7 @@ func ruleOf(op Op) Rule {
 		return Rule{TLSLogin: true, Clock: clockTrusted, Inited: true, Healthy: true, Damped: true, Approval: true}
 	case OpVersion, OpStatus:
 		return Rule{}
-	case OpDiagTest, OpDiagTRNG, OpDiagBreakTLS, OpDiagMemory, OpDiagCorrupt, OpDiagWipe:
+	case OpDiagTest, OpDiagTRNG, OpDiagBreakTemp, OpDiagBreakTLS, OpDiagMemory, OpDiagCorrupt, OpDiagWipe:
 		return Rule{} // to who reaches them at all, see Config.Diag
 	case OpCheckinStart, OpCheckinFinish:
 		return Rule{Backend: true}

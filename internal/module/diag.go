@@ -90,6 +90,18 @@ func (m *Module) DiagBreakTLS(ctx context.Context, p *Pass) error {
 	return nil
 }
 
+// DiagBreakTemp has the module find itself outside of the temperatures it works
+// at: fail state 04, when this returns.
+func (m *Module) DiagBreakTemp(ctx context.Context, p *Pass) error {
+	m.mustDiag(p, OpDiagBreakTemp)
+	if err := m.append(ctx, broke("break_temp")); err != nil {
+		return err
+	}
+	p.state.fail.Or(flsTemperature)
+	m.log.WarnContext(ctx, "diagnostics: the module fails as if it were too hot")
+	return nil
+}
+
 // DiagMemory shows the repository as it lies in the store, sealed. address and
 // length are as they stand in the path.
 func (m *Module) DiagMemory(ctx context.Context, p *Pass, address, length string) (api.DiagDump, error) {

@@ -175,6 +175,7 @@ func (m *Module) bootWith(ctx context.Context, old *state) error {
 // FLS bits: why a module refuses to work until it is rebooted.
 const (
 	flsKnownAnswer   = 0x01
+	flsTemperature   = 0x04
 	flsDataIntegrity = 0x08
 )
 
