@@ -37,6 +37,16 @@ func TestDiagIsOpenInEveryState(t *testing.T) {
 			p.expect(rt[0], diagPath(rt[1])+"/more", token, 404)
 			p.expect("POST", diagPath(rt[1]), token, 404)
 			p.expect(rt[0], diagPath(rt[1]), &bad, 401)
+			evil := http.Header{"Origin": {"https://evil.example"}}
+			for what, r := range map[int]request{
+				412: {header: evil, body: strings.Repeat(" ", 7301), token: &bad}, 413: {body: strings.Repeat(" ", 7301), token: &bad},
+				411: {body: "{}", chunked: true, token: &bad},
+			} {
+				r.method, r.path = rt[0], diagPath(rt[1])
+				if a := p.plain().do(r); a.status != what {
+					p.t.Errorf("%s: %d, want %d", r.path, a.status, what)
+				}
+			}
 			switch rt[1] {
 			case "/api/diag/wipe_config", "/api/diag/break_tls", "/api/diag/break_temp": // tests of their own
 			default:
