@@ -14,9 +14,12 @@ var errAborted = errors.New("audit: the write was aborted")
 // A batch is what one leader writes and syncs. Whoever finds no batch makes
 // one and leads it; those who come while the leader waits for its turn join.
 type batch struct {
-	recs []Record
-	done chan struct{} // closed when err is set
-	err  error
+	recs    []Record
+	callers int
+	want    int           // callers at whom full is closed; 0 if nobody waits
+	full    chan struct{} // see gather
+	done    chan struct{} // closed when err is set
+	err     error
 }
 
 // Append writes records, next to each other, and returns when they are as
@@ -46,6 +49,9 @@ func (l *Log) Append(ctx context.Context, recs ...Record) error {
 		l.queue = b
 	}
 	b.recs = append(b.recs, recs...)
+	if b.callers++; b.callers == b.want {
+		close(b.full)
+	}
 	l.mu.Unlock()
 
 	if leads {
@@ -63,9 +69,8 @@ func (l *Log) lead(b *batch) {
 	// Those whom the last sync woke get to run and join. With 8 appenders on 2
 	// processors: 18 000 to 46 000 appends/s, without it 6 000 to 30 000.
 	runtime.Gosched()
-	l.mu.Lock()
-	l.queue = nil // who comes now, waits for the next turn
-	l.mu.Unlock()
+	l.gather(b)
+	defer l.letGo(b)
 	if b.err = l.ready(); b.err != nil {
 		return
 	}
@@ -173,9 +178,11 @@ func (l *Log) syncLocked() error {
 		return nil
 	}
 	l.dirty = false // before: a line written meanwhile sets it again
+	start := time.Now()
 	if err := l.active.Sync(); err != nil {
 		return l.fail("syncing", err)
 	}
+	l.lastSync.Store(int64(time.Since(start)))
 	return nil
 }
 

@@ -123,9 +123,11 @@ type Log struct {
 	dirty   bool // active has lines that no sync covered
 
 	lastTime atomic.Int64
+	lastSync atomic.Int64 // nanoseconds the last sync took
 
-	mu       sync.Mutex
-	queue    *batch       // appends waiting for the turn
+	mu    sync.Mutex
+	queue *batch // appends waiting for the turn
+	gathering
 	changes  *changeBatch // changes waiting for the store
 	broken   error
 	closing  bool // no new background work
