@@ -192,7 +192,7 @@ func checkinInWords(status string) string {
 	case "U":
 		return "U: an upgrade was asked for"
 	case "???":
-		return "???: the time was taken; an order was not understood, and not obeyed"
+		return "???: the time was taken; an order was not understood, or not taken"
 	}
 	return status
 }

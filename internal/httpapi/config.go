@@ -31,3 +31,23 @@ func (c *call) wiped(out module.ConfigOutcome) any {
 	}
 	return nothing{}
 }
+
+// checkedIn serves the last leg of a check-in, after which the module may be
+// gone, or not to be reached any more.
+func (c *call) checkedIn() (any, error) {
+	answer, err := decoded(c, c.module.CheckinFinish)
+	if err != nil {
+		return nil, err
+	}
+	out := answer.(module.CheckinOutcome)
+	switch {
+	case out.Wiped:
+		c.after = c.cfg.Wiped
+	case out.Blocked:
+		c.after = c.cfg.Blocked
+	}
+	if c.after != nil {
+		c.w.Header().Set("Connection", "close")
+	}
+	return out.Answer, nil
+}

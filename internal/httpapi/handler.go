@@ -39,6 +39,9 @@ type Config struct {
 	// Wiped starts a fresh module in the place of this one, which was wiped; it
 	// is called after the answer has left.
 	Wiped func()
+	// Blocked closes the listeners of the API until the process is started
+	// again; it is called after the answer has left.
+	Blocked func()
 	// Observe is told of every answer to a known path, for metrics.
 	Observe func(route string, status int, took time.Duration)
 	Logger  *slog.Logger

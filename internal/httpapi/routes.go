@@ -65,7 +65,7 @@ func routes() []route {
 			return c.module.CheckinStart(c.pass)
 		}},
 		{method: "POST", path: "/api/system/checkin", op: module.OpCheckinFinish, serve: func(c *call) (any, error) {
-			return decoded(c, c.module.CheckinFinish)
+			return c.checkedIn()
 		}},
 		{method: "GET", path: "/api/system/config", op: module.OpConfigGet, serve: func(c *call) (any, error) {
 			return c.module.Config(c.pass), nil

@@ -79,6 +79,7 @@ type Rule struct {
 	Backend  bool     // 406 without a trusted backend
 	Inited   bool     // 409 on a fresh one
 	Healthy  bool     // 409 in a fail state
+	Unlocks  bool     // Healthy, but open when the module is locked and nothing else is wrong
 	Token    tokenUse // 401 without one
 	NoMaster bool     // 403 for role M
 	Personas bool     // 403 for all but the roles U and M
@@ -114,9 +115,9 @@ const (
 func ruleOf(op Op) Rule {
 	switch op {
 	case OpChallenge:
-		return Rule{TLSLogin: true, Clock: clockTrusted, Inited: true, Healthy: true}
+		return Rule{TLSLogin: true, Clock: clockTrusted, Inited: true, Healthy: true, Unlocks: true}
 	case OpLogin:
-		return Rule{TLSLogin: true, Clock: clockTrusted, Inited: true, Healthy: true, Damped: true}
+		return Rule{TLSLogin: true, Clock: clockTrusted, Inited: true, Healthy: true, Unlocks: true, Damped: true}
 	case OpInitChallenge:
 		return Rule{TLSLogin: true, Clock: clockAlways, Fresh: true, Healthy: true}
 	case OpInit:
@@ -242,7 +243,7 @@ func (m *Module) Enter(ctx context.Context, op Op, caller Caller) (*Pass, error)
 	switch {
 	case rule.Clock == clockAlways && !clockSet, rule.Clock == clockTrusted && !clockSet && st.config.TrustedTS:
 		return nil, api.ErrForbidden.Because("clock not set, check in first")
-	case rule.Healthy && st.fls() != 0:
+	case rule.Healthy && st.fls() != 0 && !(rule.Unlocks && st.fls() == flsLocked):
 		return nil, api.ErrConflict.Becausef("fail state %02x", st.fls())
 	case rule.Fresh && st.config.Inited:
 		return nil, api.ErrNotAcceptable.Because("already initialised")

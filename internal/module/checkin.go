@@ -49,14 +49,14 @@ func checkinQID(instance [16]byte, nonce session.Nonce) []byte {
 }
 
 // checkinActions are the orders an owner can give through a backend.
-const checkinActions = "LWRBU"
+const checkinActions = orderLock + orderWipe + orderReport + orderBlock + orderUpgrade
 
 // checkinStatus reads the status of a backend's answer: "OK", an action
 // letter, or "???". Only who was told the instance id can have made an action.
 func checkinStatus(instance [16]byte, nonce session.Nonce, status []byte) string {
 	qid := checkinQID(instance, nonce)
 	if suite.Equal(status, suite.HMACSHA256(qid, []byte("OK"))) {
-		return "OK"
+		return checkinOK
 	}
 	for _, letter := range []byte(checkinActions) {
 		if suite.Equal(status, suite.HMACSHA256(instance[:], []byte{letter}, nonce[:])) {
@@ -66,9 +66,12 @@ func checkinStatus(instance [16]byte, nonce session.Nonce, status []byte) string
 	return checkinUnknown
 }
 
-// checkinUnknown: the time was taken, the status was not understood, nothing
-// was done.
-const checkinUnknown = "???"
+const (
+	checkinOK = "OK" // the time was taken, and there is no order
+	// checkinUnknown: the time was taken, the status was not understood, nothing
+	// was done.
+	checkinUnknown = "???"
+)
 
 type checkedClaims struct {
 	proofClaims `json:",inline"`
@@ -79,40 +82,44 @@ type checkedClaims struct {
 
 // CheckinFinish is the last leg: it believes a trusted backend's time, and takes
 // a certificate for the module's TLS key.
-func (m *Module) CheckinFinish(ctx context.Context, p *Pass, req api.Checked) (api.CheckinResult, error) {
+// It carries out what the owner ordered through that backend.
+func (m *Module) CheckinFinish(ctx context.Context, p *Pass, req api.Checked) (CheckinOutcome, error) {
 	p.must(OpCheckinFinish)
 	if req.Checked == "" {
-		return api.CheckinResult{}, api.ErrBadRequest.Because("checked is missing")
+		return CheckinOutcome{}, api.ErrBadRequest.Because("checked is missing")
 	}
 	c, nonce, err := m.checkChecked(p, req.Checked)
 	if err != nil {
 		m.log.InfoContext(ctx, "check-in refused", "cause", err, "address", p.caller.Addr)
-		return api.CheckinResult{}, api.ErrUnauthorized
+		return CheckinOutcome{}, api.ErrUnauthorized
 	}
 	if err := m.setClock(ctx, p, *c.Iat, p.now-nonce.Made()); err != nil {
-		return api.CheckinResult{}, err
+		return CheckinOutcome{}, err
 	}
 	raw, _ := session.Decode32(c.Status) // checkChecked decoded it
 	status := checkinStatus(p.state.config.InstanceID, nonce, raw[:])
-	if status != "OK" {
-		// Orders are recognised and not carried out in this version, so the
-		// owner is not told that they were.
-		m.log.WarnContext(ctx, "check-in brought a status that is not acted upon", "status", status)
-		status = checkinUnknown
+	out := CheckinOutcome{Answer: api.CheckinResult{Status: status}}
+	switch status {
+	case checkinOK:
+	case checkinUnknown:
+		m.log.WarnContext(ctx, "check-in brought a status that is not understood")
+		return out, nil
+	default:
+		return m.order(ctx, p, status)
 	}
-	result := api.CheckinResult{Status: status}
-	if status == "OK" && c.NewCrt != "" {
-		result.NewCrt = "OK"
-		if m.cfg.Quirks.dropsNewCertificate() {
-			return result, nil
-		}
-		if err := m.newCertificate(ctx, p, c.NewCrt); errors.Is(err, certs.ErrRefused) {
-			result.NewCrt = "ERROR"
-		} else if err != nil {
-			return api.CheckinResult{}, err
-		}
+	if c.NewCrt == "" {
+		return out, nil
 	}
-	return result, nil
+	out.Answer.NewCrt = "OK"
+	if m.cfg.Quirks.dropsNewCertificate() {
+		return out, nil
+	}
+	if err := m.newCertificate(ctx, p, c.NewCrt); errors.Is(err, certs.ErrRefused) {
+		out.Answer.NewCrt = "ERROR"
+	} else if err != nil {
+		return CheckinOutcome{}, err
+	}
+	return out, nil
 }
 
 func (m *Module) checkChecked(p *Pass, token string) (c checkedClaims, nonce session.Nonce, err error) {

@@ -98,7 +98,7 @@ func (m *Module) ConfigUpdate(ctx context.Context, p *Pass, req ConfigUpdate) (C
 	if req.Wipeout.here && !req.Wipeout.bad && req.Wipeout.value {
 		return m.wipe(ctx, p)
 	}
-	if fls := now.fls(); fls != 0 {
+	if fls := now.fls(); fls != 0 && !unlocks(p, fls, req) {
 		return ConfigOutcome{}, api.ErrConflict.Becausef("fail state %02x", fls)
 	}
 	u, err := m.plan(p, now, req)
@@ -118,6 +118,12 @@ func (m *Module) ConfigUpdate(ctx context.Context, p *Pass, req ConfigUpdate) (C
 		return ConfigOutcome{}, err
 	}
 	return ConfigOutcome{Answer: &u.answer}, nil
+}
+
+// unlocks tells whether an update is what ends a lock: a new user key, by role M,
+// on a module that nothing else is wrong with.
+func unlocks(p *Pass, fls uint32, req ConfigUpdate) bool {
+	return fls == flsLocked && p.claims != nil && p.claims.Sub == api.RoleMaster && req.UserKey.here
 }
 
 // stillEntered tells whether what let the caller in holds in this state.
@@ -193,8 +199,9 @@ func (m *Module) plan(p *Pass, now *state, req ConfigUpdate) (update, error) {
 			return u, api.ErrUnauthorized
 		}
 		u.user = &persona{Key: proof.public[:], Generation: now.user.Generation + 1}
+		u.next.Locked = false // the fail state stays until the reboot
 	}
-	u.answer.RebootRequired = u.next.needsReboot(now.config) || u.chain != nil
+	u.answer.RebootRequired = u.next.needsReboot(now.config) || u.chain != nil || now.config.Locked && !u.next.Locked
 	u.changed = u.next != now.config || u.user != nil || u.chain != nil
 	u.answer.Updated = u.changed
 	if u.changed {

@@ -128,6 +128,9 @@ func (m *Module) checkLogin(p *Pass, auth string) (api.TokenClaims, error) {
 	default:
 		return api.TokenClaims{}, errProof("iss is no persona of this module")
 	}
+	if role != api.RoleMaster && p.state.fls()&flsLocked != 0 {
+		return api.TokenClaims{}, errProof("the module is locked; only the administrator logs in")
+	}
 	p.state.boot.Know(issuer)
 	return m.tokenClaims(p, role, c.Scope, exp, c.Ctx), nil
 }

@@ -160,6 +160,10 @@ func (m *Module) bootWith(ctx context.Context, old *state) error {
 	if err := m.audit.StartBoot(ctx, m.selfTest(&st)); err != nil {
 		return fmt.Errorf("the audit log cannot be begun: %w", err)
 	}
+	if st.config.Locked {
+		m.log.Warn("the module was locked by its owner; only the administrator can log in, and set a new user key")
+		st.fail.Or(flsLocked)
+	}
 	m.clock.start(m.audit.LastTime())
 	m.keys.ForgetAll() // after the boot's end nothing opened in it is used
 	m.state.Store(&st)

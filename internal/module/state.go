@@ -105,6 +105,8 @@ type config struct {
 	StorageDisk0Size int64    `json:"storage_disk0size"`
 	HSTS             bool     `json:"http_option_hsts"`
 	DoSProtection    int      `json:"http_option_dosprot_mode"`
+	// Locked by an order: the user has no key, see orderLock.
+	Locked bool `json:"locked,omitzero"`
 }
 
 // needsReboot tells whether a network or storage setting differs.

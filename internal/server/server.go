@@ -45,13 +45,14 @@ type Server struct {
 	metrics *metrics
 	current atomic.Pointer[instance]
 
-	httpsUp  atomic.Bool
-	servers  []*http.Server
-	addrs    Addresses
-	caTemp   string // folder to remove at the end
-	failed   chan error
-	shutdown chan struct{}
-	once     sync.Once
+	httpsUp    atomic.Bool
+	servers    []*http.Server
+	apiServers []*http.Server // those of servers that an order blocks
+	addrs      Addresses
+	caTemp     string // folder to remove at the end
+	failed     chan error
+	shutdown   chan struct{}
+	once       sync.Once
 
 	renewing sync.Mutex // held while a wiped module is replaced
 	stopped  bool
@@ -129,7 +130,7 @@ func (s *Server) run(ctx context.Context, d *data) (err error) {
 	}
 	i.api = httpapi.New(httpapi.Config{
 		Module: i.module, Proxies: cfg.Proxies, LoopbackOnly: cfg.LoopbackOnly, DiagRemote: cfg.DiagRemote,
-		Shutdown: s.requestShutdown, Wiped: func() { go s.renew(i) }, Observe: s.metrics.observe, Logger: cfg.Logger,
+		Shutdown: s.requestShutdown, Wiped: func() { go s.renew(i) }, Blocked: func() { go s.block() }, Observe: s.metrics.observe, Logger: cfg.Logger,
 	})
 	s.current.Store(i)
 	return nil
@@ -226,12 +227,12 @@ func (s *Server) listen() error {
 	}
 	if plain != nil {
 		s.addrs.HTTP = plain.Addr().String()
-		s.serve(plain, handler, false)
+		s.apiServers = append(s.apiServers, s.serve(plain, handler, false))
 	}
 	if secure != nil {
 		s.addrs.HTTPS = secure.Addr().String()
 		s.httpsUp.Store(true)
-		s.serve(secure, handler, true)
+		s.apiServers = append(s.apiServers, s.serve(secure, handler, true))
 	}
 	if observe != nil {
 		s.addrs.Metrics = observe.Addr().String()
@@ -259,7 +260,7 @@ func closeListener(l net.Listener) error {
 }
 
 // serve starts a server on l.
-func (s *Server) serve(l net.Listener, h http.Handler, overTLS bool) {
+func (s *Server) serve(l net.Listener, h http.Handler, overTLS bool) *http.Server {
 	srv := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -293,6 +294,7 @@ func (s *Server) serve(l net.Listener, h http.Handler, overTLS bool) {
 			s.failed <- fmt.Errorf("the listener on %s ended: %w", l.Addr(), err)
 		}
 	}()
+	return srv
 }
 
 // Module is the running module.
@@ -326,6 +328,30 @@ func (s *Server) ReadyLine() string {
 // Reload reads the TLS pair again; new handshakes use it.
 func (s *Server) Reload(ctx context.Context) error { return s.current.Load().certs.Reload(ctx) }
 
+// block ends both listeners of the API, on an order of the owner. The process
+// stays, and what watches it can see the fail state; a new start serves again.
+func (s *Server) block() {
+	s.httpsUp.Store(false)
+	s.cfg.Logger.Error("the owner ordered this module to stop serving; start the process again to end that")
+	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	end(drain, s.apiServers)
+}
+
+// end takes no new connections, lets what runs finish until drain ends, and then
+// cuts it off.
+func end(drain context.Context, servers []*http.Server) {
+	var wg sync.WaitGroup
+	for _, srv := range servers {
+		wg.Go(func() {
+			if srv.Shutdown(drain) != nil {
+				srv.Close()
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func (s *Server) requestShutdown() { s.once.Do(func() { close(s.shutdown) }) }
 
 // Wait returns when the module was told to shut down, when ctx ends, or, with
@@ -348,15 +374,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.httpsUp.Store(false)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
-	var wg sync.WaitGroup
-	for _, srv := range s.servers {
-		wg.Go(func() {
-			if srv.Shutdown(drain) != nil {
-				srv.Close()
-			}
-		})
-	}
-	wg.Wait()
+	end(drain, s.servers)
 	s.renewing.Lock()
 	defer s.renewing.Unlock()
 	s.stopped = true
