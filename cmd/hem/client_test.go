@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
 	"strings"
 	"testing"
 
@@ -108,6 +109,32 @@ func TestScopeInWords(t *testing.T) {
 	} {
 		if got := scopeInWords(scope) != ""; got != want {
 			t.Errorf("%q is known: %v, want %v", scope, got, want)
+		}
+	}
+}
+
+// The API's document has the same words.
+func TestScopesAreDocumented(t *testing.T) {
+	raw, err := os.ReadFile("../../docs/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, doc, found := strings.Cut(string(raw), "| scope | in words |\n| --- | --- |\n")
+	if !found {
+		t.Fatal("docs/api.md has no table of scopes")
+	}
+	doc, _, _ = strings.Cut(doc, "\n\n")
+	rows := strings.Split(strings.TrimSpace(doc), "\n")
+	all := scopesInWords()
+	if len(rows) != len(all) {
+		t.Errorf("docs/api.md has %d scopes, want %d", len(rows), len(all))
+	}
+	for i, s := range all[:min(len(all), len(rows))] {
+		scope, words, _ := strings.Cut(strings.Trim(rows[i], "| "), " | ")
+		scope = strings.Trim(scope, "`")
+		complete := !strings.HasSuffix(s.scope, ":")
+		if words != s.words || !strings.HasPrefix(scope, s.scope) || complete && scope != s.scope {
+			t.Errorf("docs/api.md has %q for %q: %q", rows[i], s.scope, s.words)
 		}
 	}
 }
