@@ -95,6 +95,9 @@ func (p *peer) do(r request) answer {
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	if r.chunked { // so that it can go over another connection when this one is being closed, as after a 413
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(r.body)), nil }
+	}
 	if r.header != nil {
 		req.Header = r.header.Clone()
 	}
