@@ -127,6 +127,15 @@ type SubscriberProof struct {
 	MAC   string `json:"mac"`   // HMAC-SHA256(X25519(aid, epk), nonce ‖ fid)
 }
 
+// DomainRegister is the body of POST /domain/register/<prefix>. The answer is a
+// [TLSBundle], without a key when the body had a CSR.
+type DomainRegister struct {
+	CSR     string `json:"csr,omitzero"` // PEM, PKCS #10; without one the broker makes the key
+	Genuine string `json:"genuine"`      // attestation token of the module, at most 300 s old
+	IP      string `json:"ip,omitzero"`  // address the name shall have
+	CName   string `json:"cname,omitzero"`
+}
+
 // BrokerError is the body of a broker's 401.
 type BrokerError struct {
 	Err string `json:"err"`

@@ -81,8 +81,13 @@ func (b *Broker) do(ctx context.Context, op, method, path, query string, in, out
 }
 
 func (b *Broker) doAt(ctx context.Context, op, method string, target *url.URL, in, out any) (pending bool, err error) {
+	return b.doAs(ctx, op, method, target.Path, target, in, out)
+}
+
+// doAs is doAt for a target whose path errors do not show; they show path.
+func (b *Broker) doAs(ctx context.Context, op, method, path string, target *url.URL, in, out any) (pending bool, err error) {
 	op += ", at the broker"
-	where := method + " " + target.Path
+	where := method + " " + path
 	var body io.Reader
 	if in != nil {
 		raw, err := json.Marshal(in)

@@ -21,6 +21,7 @@ import (
 // brokerFlags are the flags of hem broker.
 type brokerFlags struct {
 	data, http, https, cert, key, public string
+	domain, domainKeyFile                string
 	memory                               bool
 	perAddress, perPID                   float64
 }
@@ -66,7 +67,9 @@ func newBrokerCmd(t terminal) *cobra.Command {
 	v.StringVar(&f.public, "public-url", "", "`URL` under which authenticators reach it (default: what they asked for)")
 	v.Float64Var(&f.perAddress, "rate", broker.DefaultPerAddress, "requests a second of one address, with ten times as many at once; 0: no limit")
 	v.Float64Var(&f.perPID, "pairing-rate", broker.DefaultPerPID, "requests a second about one pairing; 0: no limit")
-	c.AddCommand(newBrokerOrderCmd(t, &f))
+	v.StringVar(&f.domain, "domain", "", "`NAME` under which modules get names and certificates, like hem.example (default: they get none)")
+	v.StringVar(&f.domainKeyFile, "domain-key-file", "", "`FILE` with what new names are registered with (default: whoever asks gets a name that is free)")
+	c.AddCommand(newBrokerOrderCmd(t, &f), newBrokerDomainCmd(t, &f))
 	return c
 }
 
@@ -81,14 +84,7 @@ order: without it no broker can order anything. A running broker need not be res
   hem broker order cancel 0b2c7a9e-8f1d-4c59-9f3e-2a6f0d7e5b11`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			dir, err := f.folder(t)
-			if err != nil {
-				return err
-			}
-			if _, err := os.Stat(filepath.Join(dir, "broker.db")); err != nil {
-				return fmt.Errorf("there is no broker in %s; name its folder with --data", dir)
-			}
-			db, err := brokerdb.Open(c.Context(), dir)
+			db, err := f.state(c.Context(), t)
 			if err != nil {
 				return err
 			}
@@ -117,6 +113,30 @@ func dataHome(t terminal) (string, error) {
 	return filepath.Join(home, ".local", "share"), nil
 }
 
+// readDomainKey reads what new names are registered with; it stands in paths.
+func (f *brokerFlags) readDomainKey() (string, error) {
+	if f.domainKeyFile == "" {
+		return "", nil
+	}
+	if f.domain == "" {
+		return "", &usageError{"hem broker", "--domain-key-file goes with --domain"}
+	}
+	file, err := os.Open(f.domainKeyFile)
+	if err != nil {
+		return "", fmt.Errorf("--domain-key-file: %w", err)
+	}
+	defer file.Close()
+	raw, err := readSecret(file)
+	if err != nil {
+		return "", fmt.Errorf("--domain-key-file: %w", err)
+	}
+	key := string(trimNewline(raw))
+	if key == "" || strings.Trim(key, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
+		return "", errors.New("--domain-key-file: the key is one line of letters, digits, - and _; make one by: openssl rand -hex 16")
+	}
+	return key, nil
+}
+
 const (
 	brokerPatience = 10 * time.Second // for a request's head, and for what runs at the end
 	brokerRead     = time.Minute      // for a whole request; net/http ends a poll that waits longer
@@ -130,10 +150,13 @@ func (f *brokerFlags) run(ctx context.Context, t terminal) error {
 	if (f.https == "off") != (f.cert == "") || (f.cert == "") != (f.key == "") {
 		return &usageError{"hem broker", "--https, --tls-cert and --tls-key belong together"}
 	}
+	domainKey, err := f.readDomainKey()
+	if err != nil {
+		return err
+	}
 	log := newServeLogger(t.err, "text", nil)
 	dir := ""
 	if !f.memory {
-		var err error
 		if dir, err = f.folder(t); err != nil {
 			return err
 		}
@@ -144,7 +167,8 @@ func (f *brokerFlags) run(ctx context.Context, t terminal) error {
 	}
 	defer db.Close()
 	b, err := broker.New(ctx, broker.Config{
-		DB: db, Now: time.Now, Logger: log, PublicURL: strings.TrimSuffix(f.public, "/"), PerAddress: f.perAddress, PerPID: f.perPID,
+		DB: db, Now: time.Now, Logger: log, PublicURL: strings.TrimSuffix(f.public, "/"),
+		Domain: strings.ToLower(f.domain), DomainKey: domainKey, PerAddress: f.perAddress, PerPID: f.perPID,
 	})
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ func newConfigCmd(o *options) *cobra.Command {
 		Example: `  hem config get
   hem config set http_option_hsts=true`,
 	}
-	c.AddCommand(newConfigGetCmd(o), newConfigSetCmd(o), newConfigCSRCmd(o), newConfigCertificateCmd(o))
+	c.AddCommand(newConfigGetCmd(o), newConfigSetCmd(o), newConfigCSRCmd(o), newConfigCertificateCmd(o), newConfigDomainCmd(o))
 	return c
 }
 

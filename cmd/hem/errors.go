@@ -118,6 +118,9 @@ func explain(err error) string {
 	if errors.Is(err, hem.ErrVerification) {
 		return "not verified: it is wrong for this data, key and algorithm, or the module has no such key; the data is not to be trusted"
 	}
+	if name, ok := errors.AsType[*domainError](err); ok {
+		return name.Error()
+	}
 	if isOp && r {
 		return explainRefusal(where, op.Op, refused)
 	}

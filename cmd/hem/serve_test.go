@@ -60,6 +60,7 @@ func TestServe(t *testing.T) {
 		"metrics":           testServeMetrics,
 		"hardening":         testServeHarden,
 		"remote approval":   testRemoteApproval,
+		"names of a broker": testDomain,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -32,6 +32,10 @@ type Config struct {
 	// PublicURL is the base of the links that authenticators are given; empty:
 	// what the request's Host says.
 	PublicURL string
+	// Domain is what modules get names and certificates under, like hem.example;
+	// empty: none. DomainKey is what who registers a new name has to know;
+	// empty: nothing.
+	Domain, DomainKey string
 	// PerAddress and PerPID are how many requests a second one address makes,
 	// and for one pairing are made, with a tenfold burst. 0: no limit.
 	PerAddress, PerPID float64
@@ -65,6 +69,8 @@ type Broker struct {
 	cfg     Config
 	checkin *suite.X25519Key
 	secret  *suite.MACKey // derives the session keys
+	ca      *domainCA     // nil: no names are given
+	domains sync.Mutex    // held while names and certificates change
 	limits  limits
 	stop    context.CancelFunc
 	swept   sync.WaitGroup
@@ -125,6 +131,11 @@ func (b *Broker) load(ctx context.Context) error {
 		return fmt.Errorf("the broker's key is damaged: %w", err)
 	}
 	b.secret = suite.NewMACKey(k.Session)
+	if b.cfg.Domain != "" {
+		if b.ca, err = openCA(ctx, b.cfg.DB, b.cfg.Domain, b.cfg.Now()); err != nil {
+			return err
+		}
+	}
 	now := b.now()
 	if err := b.cfg.DB.Forget(ctx, now); err != nil {
 		return err
@@ -148,11 +159,15 @@ func readAll[T any](ctx context.Context, db *brokerdb.DB, kind brokerdb.Kind, ea
 	for _, i := range items {
 		v := new(T)
 		if err := json.Unmarshal(i.Value, v); err != nil {
-			return fmt.Errorf("%s %s in the broker's database is damaged: %w", kind, i.ID, err)
+			return damaged(kind, i.ID, err)
 		}
 		each(v)
 	}
 	return nil
+}
+
+func damaged(kind brokerdb.Kind, id string, err error) error {
+	return fmt.Errorf("%s %s in the broker's database is damaged: %w", kind, id, err)
 }
 
 func item(kind brokerdb.Kind, id string, exp int64, v any) brokerdb.Item {

@@ -34,17 +34,19 @@ type station struct {
 	clock  atomic.Int64 // nanoseconds that its clock is ahead
 }
 
-func startBroker(t testing.TB, dir string) *station {
+func startBroker(t testing.TB, dir string) *station { return startBrokerWith(t, dir, broker.Config{}) }
+
+// startBrokerWith takes the domain and the limits from cfg.
+func startBrokerWith(t testing.TB, dir string, cfg broker.Config) *station {
 	t.Helper()
 	db, err := brokerdb.Open(context.Background(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &station{t: t, db: db}
-	s.broker, err = broker.New(context.Background(), broker.Config{
-		DB: db, Logger: slog.New(slog.DiscardHandler),
-		Now: func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) },
-	})
+	cfg.DB, cfg.Logger = db, slog.New(slog.DiscardHandler)
+	cfg.Now = func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) }
+	s.broker, err = broker.New(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // checkIn answers a module's check with the time and, for a module that an
-// order is kept for, the order. A module is recognised only by who was told its
+// order is kept for, the order; else with the certificate it should have. A module is recognised only by who was told its
 // instance id: qid is an HMAC under that.
 func (b *Broker) checkIn(ctx context.Context, req api.Check) (api.Checked, error) {
 	var c api.CheckClaims
@@ -33,12 +33,21 @@ func (b *Broker) checkIn(ctx context.Context, req api.Check) (api.Checked, error
 	if err != nil {
 		return api.Checked{}, err
 	}
+	ordered := false
 	for _, o := range orders {
 		instance, err := hex.DecodeString(o.ID)
 		if err == nil && suite.Equal(suite.HMACSHA256(instance, jti[:]), qid[:]) {
-			status = suite.HMACSHA256(instance, o.Value[:1], jti[:])
+			ordered, status = true, suite.HMACSHA256(instance, o.Value[:1], jti[:])
 			b.cfg.Logger.Warn("an order was given to a module at its check-in", "instanceid", o.ID, "order", string(o.Value[:1]))
 		}
+	}
+	newCrt := ""
+	if csn, err := api.DecodeBase64(c.CSN); err == nil && !ordered { // a module takes either
+		crt, err := b.newCrt(ctx, csn)
+		if err != nil {
+			return api.Checked{}, err
+		}
+		newCrt = api.EncodeBase64(crt)
 	}
 	secret, err := b.checkin.Shared(spk[:])
 	if err != nil {
@@ -46,7 +55,7 @@ func (b *Broker) checkIn(ctx context.Context, req api.Check) (api.Checked, error
 	}
 	defer clear(secret)
 	checked, err := session.SignEJWT(secret, api.CheckedClaims{
-		JTI: c.JTI, Iat: b.now(), Iss: b.Key(), Aud: c.Iss, Status: api.EncodeBase64(status),
+		JTI: c.JTI, Iat: b.now(), Iss: b.Key(), Aud: c.Iss, Status: api.EncodeBase64(status), NewCrt: newCrt,
 	})
 	return api.Checked{Checked: checked}, err
 }

@@ -46,11 +46,17 @@ func aidOf(t testing.TB, p *hem.Pairing) string {
 // sign makes an eJWT by hand.
 func sign(t testing.TB, k *suite.X25519Key, to string, claims map[string]any) string {
 	t.Helper()
-	secret, err := k.Shared(mustDecode(t, to))
+	body, err := json.Marshal(claims)
 	if err != nil {
 		t.Fatal(err)
 	}
-	body, err := json.Marshal(claims)
+	return signRaw(t, k, to, body)
+}
+
+// signRaw makes one of claims that may be no JSON.
+func signRaw(t testing.TB, k *suite.X25519Key, to string, body []byte) string {
+	t.Helper()
+	secret, err := k.Shared(mustDecode(t, to))
 	if err != nil {
 		t.Fatal(err)
 	}

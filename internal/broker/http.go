@@ -116,6 +116,12 @@ func routes() map[string]func(exchange) (any, error) {
 		"POST /checkin": func(x exchange) (any, error) {
 			return with(x, func(req api.Check) (api.Checked, error) { return x.checkIn(x.r.Context(), req) })
 		},
+		"GET /domain/check/{prefix}": func(x exchange) (any, error) {
+			return done(x.domainCheck(x.r.Context(), x.r.PathValue("prefix")))
+		},
+		"POST /domain/register/{prefix}":           exchange.register,
+		"POST /domain/register/{prefix}/{authkey}": exchange.register,
+
 		"GET /notify/session":  func(x exchange) (any, error) { return x.session(anonymous), nil },
 		"POST /notify/session": func(x exchange) (any, error) { return with(x, x.sessionFor) },
 		"POST /notify/register/init": func(x exchange) (any, error) {
@@ -187,6 +193,12 @@ func routes() map[string]func(exchange) (any, error) {
 			return with(x, func(req api.SubscriberProof) (any, error) { return done(x.newToken(req)) })
 		},
 	}
+}
+
+func (x exchange) register() (any, error) {
+	return with(x, func(req api.DomainRegister) (api.TLSBundle, error) {
+		return x.domainRegister(x.r.Context(), x.r.PathValue("prefix"), x.r.PathValue("authkey"), req)
+	})
 }
 
 // Handler serves the broker.

@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net"
 	"slices"
 	"sync"
@@ -198,7 +197,7 @@ func (m *Manager) issue(ctx context.Context) error {
 	}
 	now := m.cfg.Now()
 	template := &x509.Certificate{
-		SerialNumber: newSerial(),
+		SerialNumber: suite.CertificateSerial(),
 		Subject:      pkix.Name{CommonName: "SoftHEM"},
 		NotBefore:    now.Add(-time.Hour),
 		NotAfter:     now.Add(leafLife),
@@ -241,10 +240,10 @@ func (m *Manager) loadCA(ctx context.Context) error {
 }
 
 func (m *Manager) createCA(ctx context.Context) (caRecord, error) {
-	key, scalar := newP256()
+	key, scalar := suite.RandomP256Key()
 	now := m.cfg.Now()
 	template := &x509.Certificate{
-		SerialNumber:          newSerial(),
+		SerialNumber:          suite.CertificateSerial(),
 		Subject:               pkix.Name{CommonName: fmt.Sprintf("SoftHEM CA %x", key.KeyID()[:4])},
 		SubjectKeyId:          key.KeyID(),
 		NotBefore:             now.Add(-time.Hour),
@@ -270,7 +269,7 @@ func (m *Manager) createCA(ctx context.Context) (caRecord, error) {
 func (m *Manager) loadPair(ctx context.Context) error {
 	rec, err := load[pairRecord](ctx, m, idPair)
 	if errors.Is(err, store.ErrNotFound) {
-		_, scalar := newP256()
+		_, scalar := suite.RandomP256Key()
 		rec = pairRecord{Scalar: scalar}
 		err = m.cfg.Store.Update(ctx, func(tx store.Tx) error {
 			return records.Save(ctx, tx, m.cfg.Sealer, kind, idPair, rec)
@@ -286,24 +285,6 @@ func load[T any](ctx context.Context, m *Manager, id string) (rec T, err error) 
 		return err
 	})
 	return rec, err
-}
-
-// newP256 makes a key; a random scalar outside [1, n-1] has odds of 2^-32.
-func newP256() (*suite.P256Key, []byte) {
-	for {
-		scalar := suite.Random(suite.P256ScalarSize)
-		if key, err := suite.NewP256Key(scalar); err == nil {
-			return key, scalar
-		}
-	}
-}
-
-// newSerial is 16 random bytes with the top bit clear, so that the DER integer
-// is positive and 16 bytes long too.
-func newSerial() *big.Int {
-	b := suite.Random(16)
-	b[0] = b[0]&0x7f | 0x40
-	return new(big.Int).SetBytes(b)
 }
 
 func splitNames(names []string) (dns []string, ips []net.IP) {

@@ -149,15 +149,6 @@ func TestOwnPairIsReloaded(t *testing.T) {
 	}
 }
 
-func TestSerialIsSixteenBytes(t *testing.T) {
-	for range 100 {
-		raw := newSerial().Bytes()
-		if len(raw) != 16 || raw[0]&0x80 != 0 {
-			t.Fatalf("serial %x", raw)
-		}
-	}
-}
-
 // An installed pair stays in use over restarts, is not renewed and not replaced
 // because of its names; the operator's files win, and when they are taken away it
 // is there again. What cannot be kept is not used.

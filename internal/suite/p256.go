@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/sha1"
 	"crypto/sha256"
+	"math/big"
 )
 
 // A P256Key signs with ECDSA on NIST P-256 (FIPS 186-5). It is used for
@@ -24,6 +25,25 @@ func NewP256Key(scalar []byte) (*P256Key, error) {
 		return nil, ErrKey
 	}
 	return &P256Key{priv}, nil
+}
+
+// RandomP256Key makes a key. Who gets the scalar keeps or clears it.
+func RandomP256Key() (key *P256Key, scalar []byte) {
+	for {
+		scalar := Random(P256ScalarSize)
+		if key, err := NewP256Key(scalar); err == nil { // else it is outside [1, n-1], with odds of 2^-32
+			return key, scalar
+		}
+	}
+}
+
+// CertificateSerial draws a serial number: 16 random bytes of which the top bit
+// is clear and the next set, so that the DER integer is positive and 16 bytes
+// long too.
+func CertificateSerial() *big.Int {
+	b := Random(16)
+	b[0] = b[0]&0x7f | 0x40
+	return new(big.Int).SetBytes(b)
 }
 
 // Signer gives the key to crypto/x509 and crypto/tls.

@@ -69,3 +69,11 @@ func TestAEADLaws(t *testing.T) {
 		}
 	})
 }
+func TestSerialIsSixteenBytes(t *testing.T) {
+	for range 100 {
+		raw := CertificateSerial().Bytes()
+		if len(raw) != 16 || raw[0]&0x80 != 0 {
+			t.Fatalf("serial %x", raw)
+		}
+	}
+}

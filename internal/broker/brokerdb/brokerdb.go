@@ -179,6 +179,21 @@ func (d *DB) Read(ctx context.Context, kind Kind) (all []Item, err error) {
 	return all, rows.Err()
 }
 
+// Get returns the value of one item; nil: there is none.
+func (d *DB) Get(ctx context.Context, kind Kind, id string) (value []byte, err error) {
+	err = d.sql.QueryRowContext(ctx, "SELECT value FROM item WHERE kind = ? AND id = ?", kind, id).Scan(&value)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	return value, err
+}
+
+// Count is how many items of a kind there are.
+func (d *DB) Count(ctx context.Context, kind Kind) (n int, err error) {
+	err = d.sql.QueryRowContext(ctx, "SELECT count(*) FROM item WHERE kind = ?", kind).Scan(&n)
+	return n, err
+}
+
 // Forget removes what ended before now.
 func (d *DB) Forget(ctx context.Context, now int64) error {
 	_, err := d.sql.ExecContext(ctx, "DELETE FROM item WHERE exp > 0 AND exp < ?", now)

@@ -1,0 +1,18 @@
+package broker
+
+import (
+	"context"
+	"testing"
+
+	"softhem/internal/broker/brokerdb"
+)
+
+// CAForTest is the CA with its key, as it is kept.
+func CAForTest(ctx context.Context, t testing.TB, db *brokerdb.DB) caRecord {
+	t.Helper()
+	rec, err := load[caRecord](ctx, db, kindCA, idCA)
+	if err != nil || rec == nil {
+		t.Fatalf("the CA: %v", err)
+	}
+	return *rec
+}
