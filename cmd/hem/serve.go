@@ -91,7 +91,7 @@ type service struct {
 	log      *slog.Logger
 	manager  manager // systemd, or nobody
 	server   *server.Server
-	backend  *devBackend // nil unless --dev comes with --rtc checkin
+	backend  *devBackend // nil unless --dev comes with --rtc checkin or --with-broker
 }
 
 func (s *service) run(ctx context.Context) error {
@@ -113,7 +113,7 @@ func (s *service) run(ctx context.Context) error {
 		return err
 	}
 	s.warn()
-	if err := s.startDevBackend(); err != nil {
+	if err := s.startDevBackend(ctx); err != nil {
 		return err
 	}
 	defer s.backend.close()
@@ -235,7 +235,7 @@ func (s *service) serve(ctx context.Context, hup <-chan os.Signal) error {
 		s.log.Info("it belongs to nobody yet, and will to the first who runs: hem init")
 	}
 	s.warnRootKey()
-	if _, err := fmt.Fprintln(s.t.out, s.server.ReadyLine()); err != nil {
+	if _, err := fmt.Fprintln(s.t.out, s.readyLine()); err != nil {
 		return fmt.Errorf("the ready line cannot be written: %w", err)
 	}
 	s.manager.notify("READY=1", s.status())
@@ -262,7 +262,7 @@ func (s *service) status() string {
 	if err := s.server.Module().Ready(); err != nil {
 		return "STATUS=not ready: " + err.Error()
 	}
-	return "STATUS=" + s.server.ReadyLine()
+	return "STATUS=" + s.readyLine()
 }
 
 // reload reads certificates and log level again. What cannot be read stays as

@@ -27,11 +27,16 @@ func (s *service) devURL() string {
 	if addr == "" {
 		scheme, addr = "http", addrs.HTTP
 	}
+	return scheme + "://" + onThisHost(addr)
+}
+
+// onThisHost is how clients on this host name a listener.
+func onThisHost(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
-		addr = net.JoinHostPort("localhost", port)
+		return net.JoinHostPort("localhost", port)
 	}
-	return scheme + "://" + addr
+	return addr
 }
 
 // personalise sets the module up as anyone would, through the API.
@@ -96,13 +101,23 @@ func (s *service) sayWhatNext() {
 	}
 	fmt.Fprintf(&b, "  user's passphrase      %s\n", s.o.devUser)
 	fmt.Fprintf(&b, "  master's passphrase    %s\n", s.o.devMaster)
-	if s.backend != nil {
+	if s.o.withBroker != "" {
+		fmt.Fprintf(&b, "  broker                 %s\n", s.backend.url)
+	} else if s.backend != nil {
 		fmt.Fprintf(&b, "  backend for check-ins  %s\n", s.backend.url)
 	}
 	fmt.Fprintf(&b, "\nTry, in another shell:\n\n")
 	fmt.Fprintf(&b, "  %s %s/api/auth/token\n", curl, shellQuote(url))
 	fmt.Fprintf(&b, "  %s login%s --scope %s --passphrase-file -\n", hemCmd, reach, api.ScopeSystemConfig)
 	fmt.Fprintf(&b, "  %s config get%s --passphrase-file -\n", hemCmd, reach)
+	if s.o.withBroker != "" {
+		broker := " --broker " + shellQuote(s.backend.url)
+		fmt.Fprintf(&b, "\nTo approve from another device, pair one, paste the offer there, and have it asked:\n\n")
+		fmt.Fprintf(&b, "  %s pair%s%s --passphrase-file -\n", hemCmd, reach, broker)
+		fmt.Fprintf(&b, "  %s authenticator pair\n", shellQuote(ownCommand()))
+		fmt.Fprintf(&b, "  %s authenticator watch\n", shellQuote(ownCommand()))
+		fmt.Fprintf(&b, "  %s login --remote%s --scope %s%s\n", shellQuote(ownCommand()), reach, api.ScopeSystemConfig, broker)
+	}
 	fmt.Fprintf(&b, "\nCtrl-C ends it.\n\n")
 	io.WriteString(s.t.err, b.String())
 }

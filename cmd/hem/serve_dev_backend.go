@@ -20,11 +20,13 @@ import (
 )
 
 // devBackend tells a development module with --rtc checkin the time of this
-// host. Only that module believes it: its key is a new one in every process.
+// host. Only that module believes it: its key is a new one in every process. With
+// --with-broker it is a whole broker, and key is nil.
 type devBackend struct {
 	key    *suite.X25519Key
 	url    string
 	server *http.Server
+	more   func() // what else ends with it; may be nil
 }
 
 const (
@@ -35,7 +37,10 @@ const (
 // startDevBackend has the module believe a backend on loopback, if its clock
 // is set by one. Backends that the operator named come first, so theirs is
 // whom a check-in is for.
-func (s *service) startDevBackend() error {
+func (s *service) startDevBackend(ctx context.Context) error {
+	if s.o.withBroker != "" {
+		return s.startDevBroker(ctx)
+	}
 	if !s.o.dev || s.o.ClockSource != module.ClockCheckin {
 		return nil
 	}
@@ -60,6 +65,9 @@ func (s *service) startDevBackend() error {
 func (b *devBackend) close() {
 	if b != nil {
 		b.server.Close()
+		if b.more != nil {
+			b.more()
+		}
 	}
 }
 

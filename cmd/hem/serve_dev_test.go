@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"softhem/api"
 	"softhem/hem"
@@ -157,4 +159,53 @@ func testServeDevCheckin(t *testing.T, p program) {
 func hasStatus(err error, status int) bool {
 	refused, ok := errors.AsType[*api.Error](err)
 	return ok && refused.Status == status
+}
+
+// A development module with a broker inside checks in with it, trusts it, and is
+// paired and approved for through it; the lines it prints lead there.
+func testServeWithBroker(t *testing.T, p program) {
+	if text := p.fails(t, 1, nil, "--dev", "--with-broker=0.0.0.0:0"); !strings.Contains(text, "--dev-allow-remote") {
+		t.Error(text)
+	}
+	r := p.start(t, nil, "--dev", "--rtc", "checkin", "--with-broker=127.0.0.1:0")
+	url := r.ready["broker"]
+	r.says("broker                 " + url)
+	r.says("login --remote")
+	user := r.client(hem.Config{Passphrase: fixed("user")})
+	result, err := user.CheckIn(t.Context(), url)
+	if err != nil || result.Status != "OK" {
+		t.Fatal(result, err)
+	}
+	b, err := hem.NewBroker(hem.BrokerConfig{URL: url, Poll: 5 * time.Second})
+	must(t, err)
+	var pairing *hem.Pairing
+	_, err = user.Pair(t.Context(), b, hem.PairParams{Show: func(offer string, _ time.Time) {
+		var proven bool
+		pairing, proven, err = hem.AcceptPairing(t.Context(), hem.BrokerConfig{}, offer, "desk")
+		if err != nil || !proven {
+			t.Errorf("proven %v, %v", proven, err)
+		}
+	}})
+	must(t, err)
+	a, err := hem.NewAuthenticator(*pairing, hem.BrokerConfig{Poll: 5 * time.Second})
+	must(t, err)
+	defer a.Close()
+	allowed := make(chan error, 1)
+	token, err := r.client(hem.Config{}).LoginRemote(t.Context(), b, hem.RemoteParams{Scope: api.ScopeSystemConfig, Waiting: func(int, time.Time) {
+		go func() {
+			asked, err := a.Requests(t.Context())
+			if err == nil && len(asked) != 1 {
+				err = fmt.Errorf("%d requests", len(asked))
+			}
+			if err == nil {
+				err = a.Allow(t.Context(), asked[0], time.Hour, "")
+			}
+			allowed <- err
+		}()
+	}})
+	must(t, <-allowed)
+	if err != nil || token.Scope != api.ScopeSystemConfig {
+		t.Error(token, err)
+	}
+	r.stop()
 }

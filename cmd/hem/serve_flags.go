@@ -32,6 +32,7 @@ type serveOptions struct {
 	devAllowRemote bool
 	devUser        string // passphrase
 	devMaster      string // passphrase
+	withBroker     string // address; empty: none
 }
 
 // newServeFlags makes the table of all settings: a flag, a key of the
@@ -91,6 +92,8 @@ func newServeFlags() (*pflag.FlagSet, *serveOptions) {
 	fs.BoolVar(&o.devAllowRemote, "dev-allow-remote", false, "let --dev be reached from elsewhere, for containers")
 	fs.StringVar(&o.devUser, "dev-user-passphrase", "user", "`PASSPHRASE` of the user of --dev")
 	fs.StringVar(&o.devMaster, "dev-master-passphrase", "master", "`PASSPHRASE` of the administrator of --dev")
+	fs.Var(address{&o.withBroker}, "with-broker", "run a broker inside --dev, in memory, and trust it; `ADDR` if not 127.0.0.1:8090")
+	fs.Lookup("with-broker").NoOptDefVal = defaultDevBroker
 	return fs, o
 }
 
@@ -132,7 +135,7 @@ func (o *serveOptions) check(source sourceFunc, env func(string) (string, bool))
 		if err := o.checkDev(source); err != nil {
 			return err
 		}
-	} else if s := source.anyOf("dev-allow-remote", "dev-user-passphrase", "dev-master-passphrase"); s != "" {
+	} else if s := source.anyOf("dev-allow-remote", "dev-user-passphrase", "dev-master-passphrase", "with-broker"); s != "" {
 		return fmt.Errorf("%s says something about --dev only; leave it out, or add --dev", s)
 	}
 	if o.DiagRemote && !o.Diag {
@@ -140,6 +143,9 @@ func (o *serveOptions) check(source sourceFunc, env func(string) (string, bool))
 	}
 	if err := o.checkState(source, env); err != nil {
 		return err
+	}
+	if o.withBroker != "" && len(o.TrustedBackends) > 0 {
+		return fmt.Errorf("%s and %s contradict each other: a check-in is for one broker; leave one of them out", source.of("with-broker"), source.of("trusted-backend"))
 	}
 	if o.ClockSource == module.ClockCheckin && len(o.TrustedBackends) == 0 && !o.dev {
 		return fmt.Errorf("%s: the clock is to come from a backend, and none is trusted, so the module would never know the time; name one with --trusted-backend, or take --rtc system", source.of("rtc"))

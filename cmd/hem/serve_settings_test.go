@@ -115,7 +115,7 @@ func TestServeSettingsHaveThreeSpellings(t *testing.T) {
 	examples := map[string]string{
 		"http": "127.0.0.1:1", "https": "off", "tls-name": "x.test", "behind-proxy": "10.0.0.0/8", "rtc": "checkin", "profile": "epa",
 		"trusted-backend": strings.Repeat("CQkJ", 10) + "CQk", "max-token-ttl": "1h", "login-delay": "600ms", "login-penalty": "2s",
-		"login-penalty-window": "20s", "audit-durability": "relaxed", "max-keys": "5", "quirks": "fw1.2.2", "metrics": "127.0.0.1:2", "log-format": "json", "log-level": "warn",
+		"login-penalty-window": "20s", "audit-durability": "relaxed", "max-keys": "5", "quirks": "fw1.2.2", "metrics": "127.0.0.1:2", "log-format": "json", "log-level": "warn", "with-broker": "127.0.0.1:3",
 	}
 	fs, _ := newServeFlags()
 	fs.VisitAll(func(f *pflag.Flag) {
@@ -181,7 +181,9 @@ func TestServeSettingsRefused(t *testing.T) {
 		{"--behind-proxy 10.0.0.1", nil, "", "10.1.2.3/32"},
 		{"--trusted-backend AAAA", nil, "", "base64 of 32 bytes"},
 		{"--broker https://x", nil, "", "unknown flag"},
-		{"--with-broker", nil, "", "unknown flag"},
+		{"--with-broker", nil, "", "--with-broker says something about --dev only"},
+		{"--dev --with-broker=8090", nil, "", "want host:port, or off"},
+		{"--dev --with-broker --trusted-backend " + backend, nil, "", "--with-broker and --trusted-backend contradict each other"},
 		{"--quirks fw9", nil, "", "want off or fw1.2.2"},
 		{"--max-keys 0", nil, "", "--max-keys must be at least 1"},
 		{"", vars{"HEM_SERVE_DIAG_ALLOW_REMOTE": "true"}, "", "the variable HEM_SERVE_DIAG_ALLOW_REMOTE says something about --diag only"},

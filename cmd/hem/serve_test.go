@@ -61,6 +61,7 @@ func TestServe(t *testing.T) {
 		"hardening":         testServeHarden,
 		"remote approval":   testRemoteApproval,
 		"names of a broker": testDomain,
+		"broker inside":     testServeWithBroker,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

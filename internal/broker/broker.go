@@ -187,6 +187,9 @@ func (b *Broker) Close() {
 // Key is the public key of check-ins, base64: what a module has to trust.
 func (b *Broker) Key() string { return api.EncodeBase64(b.checkin.Public()) }
 
+// PublicKey is the same, 32 bytes.
+func (b *Broker) PublicKey() []byte { return b.checkin.Public() }
+
 func (b *Broker) now() int64 { return b.cfg.Now().Unix() }
 
 // sweep forgets what has ended.
