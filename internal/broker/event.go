@@ -44,12 +44,7 @@ func (b *Broker) addEvent(e *event) {
 	}
 	for pid := range e.Scope {
 		b.byPID[pid] = append(b.byPID[pid], e)
-		for w := range b.watchers[pid] {
-			select {
-			case w <- struct{}{}:
-			default: // it knows already
-			}
-		}
+		b.wake(pid)
 	}
 }
 
@@ -62,6 +57,7 @@ func (b *Broker) unqueue(e *event) {
 		} else {
 			b.byPID[pid] = left
 		}
+		b.wake(pid)
 	}
 }
 
@@ -177,25 +173,11 @@ func (b *Broker) eventCancel(id string) error {
 
 // eventList waits up to wait for an event for one of the pids.
 func (b *Broker) eventList(ctx context.Context, pids []string, wait time.Duration) (api.EventList, error) {
-	list := api.EventList{EventID: map[string][]string{}}
-	if len(pids) > maxWaiting {
-		return list, refuse(http.StatusBadRequest, "too many pids")
-	}
 	news := make(watcher, 1)
 	defer b.unwatch(pids, news)
+	var list api.EventList
 	err := b.await(ctx, wait, func() (<-chan struct{}, error) {
-		for _, pid := range pids {
-			for _, e := range b.byPID[pid] {
-				if b.now() < e.Exp && !slices.Contains(list.EventID[e.SeenID], pid) {
-					list.EventID[e.SeenID] = append(list.EventID[e.SeenID], pid)
-				}
-			}
-			if b.watchers[pid] == nil {
-				b.watchers[pid] = map[watcher]struct{}{}
-			}
-			b.watchers[pid][news] = struct{}{}
-		}
-		if len(list.EventID) > 0 || len(pids) == 0 {
+		if list = b.waitingFor(pids, news); len(list.EventID) > 0 || len(pids) == 0 {
 			return nil, nil
 		}
 		return news, nil
@@ -203,7 +185,7 @@ func (b *Broker) eventList(ctx context.Context, pids []string, wait time.Duratio
 	return list, err
 }
 
-// A watcher is sent something when there is a new event for a pid it waits for.
+// A watcher is sent something when an event comes or ends for a pid it waits for.
 type watcher chan struct{}
 
 func (b *Broker) unwatch(pids []string, w watcher) {

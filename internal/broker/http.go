@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -76,6 +77,29 @@ func (x exchange) pid() (string, error) {
 		return "", refuse(http.StatusTooManyRequests, "")
 	}
 	return pid, nil
+}
+
+// pids are the pairings that a list is asked for, each once.
+func (x exchange) pids(texts []string) ([]string, error) {
+	if len(texts) > maxWaiting {
+		return nil, refuse(http.StatusBadRequest, "too many pids")
+	}
+	pids := make([]string, 0, len(texts))
+	for _, text := range texts {
+		raw, err := api.DecodeBase64(text)
+		if err != nil || len(raw) != api.PairingIDBytes {
+			return nil, refuse(http.StatusBadRequest, "a pid is not 32 bytes of base64")
+		}
+		pid := api.EncodeBase64(raw)
+		if slices.Contains(pids, pid) {
+			continue
+		}
+		if !x.limits.pid.allow(pid) {
+			return nil, refuse(http.StatusTooManyRequests, "")
+		}
+		pids = append(pids, pid)
+	}
+	return pids, nil
 }
 
 func read[T any](x exchange) (v T, err error) {
@@ -147,20 +171,19 @@ func routes() map[string]func(exchange) (any, error) {
 		"DELETE /notify/event/{id}": func(x exchange) (any, error) { return done(x.eventCancel(x.r.PathValue("id"))) },
 		"POST /notify/event/data/allbypid": func(x exchange) (any, error) {
 			return with(x, func(req api.EventPIDs) (api.EventList, error) {
-				pids := make([]string, 0, len(req.PID))
-				for _, text := range req.PID {
-					raw, err := api.DecodeBase64(text)
-					if err != nil || len(raw) != api.PairingIDBytes {
-						return api.EventList{}, refuse(http.StatusBadRequest, "a pid is not 32 bytes of base64")
-					}
-					pid := api.EncodeBase64(raw)
-					if !x.limits.pid.allow(pid) {
-						return api.EventList{}, refuse(http.StatusTooManyRequests, "")
-					}
-					pids = append(pids, pid)
+				pids, err := x.pids(req.PID)
+				if err != nil {
+					return api.EventList{}, err
 				}
 				return x.eventList(x.r.Context(), pids, x.wait())
 			})
+		},
+		"GET /notify/event/stream": func(x exchange) (any, error) {
+			pids, err := x.pids(x.r.URL.Query()["pid"])
+			if err == nil && len(pids) == 0 {
+				err = refuse(http.StatusBadRequest, "a pid is wanted: ?pid=")
+			}
+			return stream{pids}, err
 		},
 		"GET /notify/event/data/{id}/{pid}": func(x exchange) (any, error) {
 			pid, err := x.pid()
@@ -266,6 +289,10 @@ func (b *Broker) answer(w http.ResponseWriter, r *http.Request, answer any, err 
 	}
 	if _, ok := body.(pendingAnswer); ok {
 		status, body = http.StatusAccepted, nil
+	}
+	if s, ok := body.(stream); ok {
+		s.serve(b, w, r)
+		return
 	}
 	if status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", "1")
