@@ -62,6 +62,7 @@ func TestServe(t *testing.T) {
 		"remote approval":   testRemoteApproval,
 		"names of a broker": testDomain,
 		"broker inside":     testServeWithBroker,
+		"broker killed":     testBrokerKilled,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
