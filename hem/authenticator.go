@@ -124,7 +124,7 @@ func AcceptPairing(ctx context.Context, cfg BrokerConfig, offer, label string) (
 	if err != nil {
 		return nil, false, &OpError{Op: opAccept, Err: err}
 	}
-	mac, err := brokerMAC(key, epk, []byte(reply))
+	mac, err := brokerMAC(key, eid, epk, []byte(reply))
 	if err != nil {
 		return nil, false, &OpError{Op: opAccept, Err: err}
 	}
@@ -138,13 +138,23 @@ func AcceptPairing(ctx context.Context, cfg BrokerConfig, offer, label string) (
 	return &Pairing{Private: seed, EID: req.Iss, PID: pid.PID, Broker: b.URL(), User: o.User, Email: o.Email, Hostname: o.Hostname}, proven, nil
 }
 
-// brokerMAC proves to the broker that key's owner sends parts.
-func brokerMAC(key *PersonaKey, epk []byte, parts ...[]byte) (string, error) {
+// brokerMAC proves to the broker that key's owner sends parts. A broker that gives
+// the module's key for its own, in whatever spelling, is refused: it would get a MAC
+// under the secret that scopes are sealed with, and could show requests of its own.
+func brokerMAC(key *PersonaKey, eid, epk []byte, parts ...[]byte) (string, error) {
+	module, err := key.shared(eid)
+	if err != nil {
+		return "", err
+	}
+	defer clear(module)
 	secret, err := key.shared(epk)
 	if err != nil {
 		return "", err
 	}
 	defer clear(secret)
+	if hmac.Equal(module, secret) {
+		return "", fmt.Errorf("%w: the broker's key is the module's", ErrProtocol)
+	}
 	mac := hmac.New(sha256.New, secret)
 	for _, part := range parts {
 		mac.Write(part)
@@ -270,7 +280,7 @@ func (a *Authenticator) Allow(ctx context.Context, r Request, life time.Duration
 	if err != nil {
 		return badAnswer(op, "", "%v", err)
 	}
-	mac, err := brokerMAC(a.key, epk, []byte(reply))
+	mac, err := brokerMAC(a.key, a.eid, epk, []byte(reply))
 	if err != nil {
 		return &OpError{Op: op, Err: err}
 	}
@@ -299,7 +309,7 @@ func (a *Authenticator) Unpair(ctx context.Context) error {
 	}
 	nonce := make([]byte, keySize)
 	rand.Read(nonce)
-	mac, err := brokerMAC(a.key, epk, nonce)
+	mac, err := brokerMAC(a.key, a.eid, epk, nonce)
 	if err != nil {
 		return &OpError{Op: op, Err: err}
 	}

@@ -1,8 +1,13 @@
 package hem
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,10 +55,10 @@ func TestAuthenticatorVectors(t *testing.T) {
 	if err != nil || reply != v.Pairing.Reply {
 		t.Errorf("reply\n%s, want\n%s, %v", reply, v.Pairing.Reply, err)
 	}
-	if mac, err := brokerMAC(a.key, epk, []byte(reply), []byte(v.Pairing.FID)); err != nil || mac != v.Pairing.PostMAC {
+	if mac, err := brokerMAC(a.key, a.eid, epk, []byte(reply), []byte(v.Pairing.FID)); err != nil || mac != v.Pairing.PostMAC {
 		t.Errorf("mac of the reply %s, want %s, %v", mac, v.Pairing.PostMAC, err)
 	}
-	if mac, err := brokerMAC(a.key, epk, unbase64(t, v.Unpair.Nonce)); err != nil || mac != v.Unpair.MAC {
+	if mac, err := brokerMAC(a.key, a.eid, epk, unbase64(t, v.Unpair.Nonce)); err != nil || mac != v.Unpair.MAC {
 		t.Errorf("mac of the unpairing %s, want %s, %v", mac, v.Unpair.MAC, err)
 	}
 	if got := a.path("x"); got != "/notify/event/data/x/"+v.PIDPath {
@@ -83,7 +88,7 @@ func TestAuthenticatorVectors(t *testing.T) {
 		if err != nil || reply != e.Authreply {
 			t.Errorf("%s: approval\n%s, want\n%s, %v", e.Name, reply, e.Authreply, err)
 		}
-		if mac, err := brokerMAC(a.key, epk, []byte(reply)); err != nil || mac != e.ReplyMAC {
+		if mac, err := brokerMAC(a.key, a.eid, epk, []byte(reply)); err != nil || mac != e.ReplyMAC {
 			t.Errorf("%s: mac %s, want %s, %v", e.Name, mac, e.ReplyMAC, err)
 		}
 	}
@@ -121,4 +126,40 @@ func FuzzOpenRequest(f *testing.F) {
 			t.Fatalf("%q opens as %q", sealed, scope)
 		}
 	})
+}
+
+// A broker that says the module's key is its own gets no MAC under the secret that
+// scopes are sealed with: with one over a nonce it could write requests that open
+// as the module's.
+func TestABrokerWithTheModulesKey(t *testing.T) {
+	var v externalVector
+	readVector(t, "external.json", &v)
+	eid := unbase64(t, v.EID)
+	spelled := bytes.Clone(eid)
+	spelled[31] |= 0x80 // the same point, RFC 7748, section 5
+	for name, tc := range map[string]struct {
+		epk     []byte
+		deletes int32
+	}{
+		"another key": {unbase64(t, v.EPK), 1}, "the module's": {eid, 0}, "the module's in another spelling": {spelled, 0},
+	} {
+		var deletes atomic.Int32
+		broker := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/notify/subscribers/delete" {
+				deletes.Add(1)
+				return
+			}
+			fmt.Fprintf(w, `{"epk":%q}`, api.EncodeBase64(tc.epk))
+		}))
+		a, err := NewAuthenticator(Pairing{Private: unbase64(t, v.AIDPrivate), EID: v.EID, PID: v.PID, Broker: broker.URL}, BrokerConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = a.Unpair(t.Context())
+		if deletes.Load() != tc.deletes || (err == nil) != (tc.deletes > 0) || err != nil && !errors.Is(err, ErrProtocol) {
+			t.Errorf("%s: %v, and %d proofs were sent", name, err, deletes.Load())
+		}
+		a.Close()
+		broker.Close()
+	}
 }

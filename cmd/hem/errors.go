@@ -205,7 +205,11 @@ func explain401(where *clientError, op string) string {
 		if where.role == "master" {
 			other = "user"
 		}
-		return fmt.Sprintf("the passphrase is not the %s's: try again, or as the other persona: --role %s", where.role, other)
+		said := fmt.Sprintf("the passphrase is not the %s's: try again, or as the other persona: --role %s", where.role, other)
+		if where.role == "user" {
+			said += "; hem status tells whether the user is locked out"
+		}
+		return said
 	case op == "check in":
 		return "the module does not believe this broker: its key must be among the module's trusted backends"
 	case where.scope == "":

@@ -25,7 +25,7 @@ end. The master's passphrase cannot be changed.`,
   hem passwd --role master`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			ctx := c.Context()
+			ctx, locked := c.Context(), false
 			err := o.with(ctx, need{scope: api.ScopeSystemConfig}, func(m *hem.Client) error {
 				// Before anyone has to think of a passphrase.
 				if _, err := m.Config(ctx); err != nil {
@@ -45,10 +45,15 @@ end. The master's passphrase cannot be changed.`,
 				if err := m.Logout(ctx); err != nil {
 					o.warn("the tokens that ended are still kept: %v", err)
 				}
+				status, err := m.Status(ctx)
+				locked = err == nil && status.FLSState != 0
 				return nil
 			})
 			if err == nil {
 				o.note("the user of the module at %s has another passphrase; the user's tokens have ended", o.address())
+				if locked {
+					o.note("the module stays locked until it boots anew; run: hem reboot --role master")
+				}
 			}
 			return err
 		},

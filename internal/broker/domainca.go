@@ -19,7 +19,6 @@ import (
 const (
 	kindCA   brokerdb.Kind = "ca"
 	idCA                   = "ca"
-	caLife                 = 10 * 365 * 24 * time.Hour
 	leafLife               = 90 * 24 * time.Hour
 	renewAt                = 30 * 24 * time.Hour // a check-in brings a new leaf when less is left
 )
@@ -71,21 +70,10 @@ func openCA(ctx context.Context, db *brokerdb.DB, domain string, now time.Time) 
 
 func createCA(domain string, now time.Time) (*caRecord, error) {
 	key, scalar := suite.RandomP256Key()
-	template := &x509.Certificate{
-		SerialNumber:                suite.CertificateSerial(),
-		Subject:                     pkix.Name{CommonName: fmt.Sprintf("SoftHEM broker CA %x", key.KeyID()[:4])},
-		SubjectKeyId:                key.KeyID(),
-		NotBefore:                   now.Add(-time.Hour),
-		NotAfter:                    now.Add(caLife),
-		IsCA:                        true,
-		BasicConstraintsValid:       true,
-		MaxPathLenZero:              true,
-		KeyUsage:                    x509.KeyUsageCertSign,
-		ExtKeyUsage:                 []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		PermittedDNSDomainsCritical: true,
-		PermittedDNSDomains:         []string{domain},
-		ExcludedIPRanges:            []*net.IPNet{{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}, {IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}},
-	}
+	template := key.Authority("SoftHEM broker CA", now)
+	template.PermittedDNSDomainsCritical = true
+	template.PermittedDNSDomains = []string{domain}
+	template.ExcludedIPRanges = []*net.IPNet{{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}, {IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}}
 	der, err := x509.CreateCertificate(nil, template, template, key.Signer().Public(), key.Signer())
 	if err != nil {
 		return nil, fmt.Errorf("make the CA: %w", err)

@@ -30,7 +30,6 @@ const (
 	kind     store.Kind = "tls"
 	idCA                = "ca"
 	idPair              = "pair"
-	caLife              = 10 * 365 * 24 * time.Hour
 	leafLife            = 90 * 24 * time.Hour
 	renewAt             = 30 * 24 * time.Hour // a self-issued leaf is replaced when less is left
 )
@@ -241,19 +240,7 @@ func (m *Manager) loadCA(ctx context.Context) error {
 
 func (m *Manager) createCA(ctx context.Context) (caRecord, error) {
 	key, scalar := suite.RandomP256Key()
-	now := m.cfg.Now()
-	template := &x509.Certificate{
-		SerialNumber:          suite.CertificateSerial(),
-		Subject:               pkix.Name{CommonName: fmt.Sprintf("SoftHEM CA %x", key.KeyID()[:4])},
-		SubjectKeyId:          key.KeyID(),
-		NotBefore:             now.Add(-time.Hour),
-		NotAfter:              now.Add(caLife),
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		MaxPathLenZero:        true,
-		KeyUsage:              x509.KeyUsageCertSign,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
+	template := key.Authority("SoftHEM CA", m.cfg.Now())
 	der, err := x509.CreateCertificate(nil, template, template, key.Signer().Public(), key.Signer())
 	if err != nil {
 		return caRecord{}, fmt.Errorf("make the CA: %w", err)

@@ -181,6 +181,8 @@ const (
 	flsKnownAnswer   = 0x01
 	flsTemperature   = 0x04
 	flsDataIntegrity = 0x08
+	flsLocked        = 0x40 // by an order
+	flsBlocked       = 0x80 // by an order
 )
 
 // selfTest runs the known answers, latches a failure, and returns the record
@@ -277,6 +279,13 @@ func (m *Module) renewBoot() {
 // record is as durable as the configuration asks; no answer may leave before.
 func (m *Module) append(ctx context.Context, recs ...audit.Record) error {
 	return m.refusal(m.audit.Append(ctx, recs...))
+}
+
+// recordOrGoOn is for what is done whether or not it can be recorded.
+func (m *Module) recordOrGoOn(ctx context.Context, rec audit.Record) {
+	if err := m.append(ctx, rec); err != nil {
+		m.log.WarnContext(ctx, "what is done could not be recorded, and goes on", "error", err)
+	}
 }
 
 // commit makes a change and its records one: both happen or neither. An

@@ -21,12 +21,6 @@ const (
 	orderUpgrade = "U" // tell the operator that an upgrade is asked for
 )
 
-// FLS bits of orders.
-const (
-	flsLocked  = 0x40
-	flsBlocked = 0x80
-)
-
 // A CheckinOutcome is what came of a check-in.
 type CheckinOutcome struct {
 	Answer  api.CheckinResult
@@ -59,7 +53,7 @@ func (m *Module) order(ctx context.Context, p *Pass, letter string) (CheckinOutc
 	case orderBlock:
 		now.fail.Or(flsBlocked)
 		out.Blocked = true
-		m.recordOrder(ctx, audit.Record{Type: audit.NonSecureState, Result: audit.Failed, Arg: []byte(letter)})
+		m.recordOrGoOn(ctx, audit.Record{Type: audit.NonSecureState, Result: audit.Failed, Arg: []byte(letter)})
 	}
 	return out, nil
 }
@@ -100,11 +94,4 @@ func (m *Module) lock(ctx context.Context, p *Pass, now *state) error {
 	})
 	now.fail.Or(flsLocked)
 	return nil
-}
-
-// recordOrder is for what is done whether or not it can be recorded.
-func (m *Module) recordOrder(ctx context.Context, rec audit.Record) {
-	if err := m.append(ctx, rec); err != nil {
-		m.log.WarnContext(ctx, "an order could not be recorded, and is carried out", "error", err)
-	}
 }

@@ -16,9 +16,7 @@ import (
 // log is about to be destroyed too, and a full disk must not keep a module from
 // being wiped.
 func (m *Module) wipe(ctx context.Context, p *Pass) (ConfigOutcome, error) {
-	if err := m.append(ctx, audit.Record{Type: audit.ConfigUpdated, Who: p.who()}); err != nil {
-		m.log.WarnContext(ctx, "the wipe could not be recorded, and goes on", "error", err)
-	}
+	m.recordOrGoOn(ctx, audit.Record{Type: audit.ConfigUpdated, Who: p.who()})
 	m.wiped.Store(true) // nobody enters any more
 	m.sweep.stop()      // it would find every key damaged
 	if err := m.cfg.Destroy(); err != nil {

@@ -8,7 +8,11 @@ import (
 	"crypto/rand"
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
 	"math/big"
+	"time"
 )
 
 // A P256Key signs with ECDSA on NIST P-256 (FIPS 186-5). It is used for
@@ -44,6 +48,26 @@ func CertificateSerial() *big.Int {
 	b := Random(16)
 	b[0] = b[0]&0x7f | 0x40
 	return new(big.Int).SetBytes(b)
+}
+
+// authorityLife is that of a CA's certificate.
+const authorityLife = 10 * 365 * 24 * time.Hour
+
+// Authority is a template for the key's own certificate as a CA that signs for
+// TLS servers and for no further CA. The name says whose CA it is.
+func (k *P256Key) Authority(name string, now time.Time) *x509.Certificate {
+	return &x509.Certificate{
+		SerialNumber:          CertificateSerial(),
+		Subject:               pkix.Name{CommonName: fmt.Sprintf("%s %x", name, k.KeyID()[:4])},
+		SubjectKeyId:          k.KeyID(),
+		NotBefore:             now.Add(-time.Hour),
+		NotAfter:              now.Add(authorityLife),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		MaxPathLenZero:        true,
+		KeyUsage:              x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
 }
 
 // Signer gives the key to crypto/x509 and crypto/tls.
