@@ -14,6 +14,17 @@ type DiagRandom struct {
 	Rnd string `json:"rnd"` // base64 of DiagRandomBytes
 }
 
+// DiagTRNGState is the answer of GET /api/diag/break_trng: the source of random
+// bytes as it was before the call.
+type DiagTRNGState struct {
+	Mode    int   `json:"mode"`     // 0, or DiagTRNGBroken
+	LastTS  int64 `json:"last_ts"`  // last health test, Unix seconds of the module's clock
+	LastVal int   `json:"last_val"` // the last byte it looked at
+}
+
+// DiagTRNGBroken is DiagTRNGState.Mode once the source was broken.
+const DiagTRNGBroken = 1
+
 // DiagDump is the answer of GET /api/diag/memdump/{address}/{length}: the
 // repository's memory, in which KeyInfo.Addr tells where a key lies.
 type DiagDump struct {

@@ -25,6 +25,12 @@ func diagRoutes() []route {
 		{method: "GET", ppa: true, path: "/api/diag/break_tls", op: module.OpDiagBreakTLS, serve: func(c *call) (any, error) {
 			return nil, c.module.DiagBreakTLS(c.ctx, c.pass)
 		}},
+		{method: "GET", ppa: true, path: "/api/diag/break_trng", op: module.OpDiagBreakTRNG, serve: func(c *call) (any, error) {
+			return c.module.DiagBreakTRNG(c.ctx, c.pass)
+		}},
+		{method: "GET", ppa: true, path: "/api/diag/disable_selftest", op: module.OpDiagDisableSelfTest, serve: func(c *call) (any, error) {
+			return nil, c.module.DiagDisableSelfTest(c.ctx, c.pass)
+		}},
 		{method: "GET", ppa: true, path: "/api/diag/memdump/{address}/{length}", op: module.OpDiagMemory, serve: func(c *call) (any, error) {
 			return c.module.DiagMemory(c.ctx, c.pass, c.args[0], c.args[1])
 		}},

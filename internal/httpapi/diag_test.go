@@ -306,6 +306,22 @@ func TestDiagBreakTemp(t *testing.T) {
 	}
 }
 
+// A broken source is told by what it was before.
+func TestDiagBreakTRNG(t *testing.T) {
+	p := newPeer(t, hemtest.New(t, &hemtest.Options{Diag: true}))
+	var was [2]api.DiagTRNGState
+	for i := range was {
+		p.get("/api/diag/break_trng", &was[i])
+	}
+	if was[0].Mode != 0 || was[0].LastTS < time.Now().Unix()-3600 || was[1].Mode != api.DiagTRNGBroken || was[0].LastTS > was[1].LastTS {
+		t.Errorf("%+v", was)
+	}
+	log := p.do(request{method: "GET", path: "/api/logger/tail/0", token: p.token(api.RoleUser, api.ScopeLoggerGet)})
+	if record := "|8|0||" + b64url([]byte("break_trng")) + "|"; bytes.Count(log.body, []byte(record)) != 2 {
+		t.Errorf("no records: %s", log.body)
+	}
+}
+
 // Five handshakes more, then half of them fail; after a reboot none.
 func TestDiagBreakTLS(t *testing.T) {
 	k := newKeeper(t, &hemtest.Options{Diag: true})

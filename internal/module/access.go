@@ -63,6 +63,8 @@ const (
 	OpDiagTRNG
 	OpDiagBreakTemp
 	OpDiagBreakTLS
+	OpDiagBreakTRNG
+	OpDiagDisableSelfTest
 	OpDiagMemory
 	OpDiagCorrupt
 	OpDiagWipe
@@ -131,7 +133,8 @@ func ruleOf(op Op) Rule {
 		return Rule{TLSLogin: true, Clock: clockTrusted, Inited: true, Healthy: true, Damped: true, Approval: true}
 	case OpVersion, OpStatus:
 		return Rule{}
-	case OpDiagTest, OpDiagTRNG, OpDiagBreakTemp, OpDiagBreakTLS, OpDiagMemory, OpDiagCorrupt, OpDiagWipe:
+	case OpDiagTest, OpDiagTRNG, OpDiagBreakTemp, OpDiagBreakTLS, OpDiagBreakTRNG, OpDiagDisableSelfTest,
+		OpDiagMemory, OpDiagCorrupt, OpDiagWipe:
 		return Rule{} // to who reaches them at all, see Config.Diag
 	case OpCheckinStart, OpCheckinFinish:
 		return Rule{Backend: true}

@@ -25,6 +25,20 @@ type faults struct {
 	mu         sync.Mutex
 	tlsBroken  bool
 	handshakes int // that still succeed for sure
+	trngBroken bool
+	testsOff   bool
+}
+
+func (f *faults) trngIsBroken() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.trngBroken
+}
+
+func (f *faults) testsAreOff() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.testsOff
 }
 
 // handshakesLeft is how many follow a break_tls before they begin to fail.
@@ -99,6 +113,49 @@ func (m *Module) DiagBreakTemp(ctx context.Context, p *Pass) error {
 	}
 	p.state.fail.Or(flsTemperature)
 	m.log.WarnContext(ctx, "diagnostics: the module fails as if it were too hot")
+	return nil
+}
+
+// DiagBreakTRNG gives the health tests a source that is stuck, so that the next
+// one latches fail state 02. The answer is of before. What the module makes goes
+// on being made with the real source.
+func (m *Module) DiagBreakTRNG(ctx context.Context, p *Pass) (api.DiagTRNGState, error) {
+	m.mustDiag(p, OpDiagBreakTRNG)
+	if err := m.append(ctx, broke("break_trng")); err != nil {
+		return api.DiagTRNGState{}, err
+	}
+	var was api.DiagTRNGState
+	at, sample := p.state.tests.lastEntropy()
+	was.LastTS, was.LastVal = at, int(sample)
+	f := p.state.faults
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.trngBroken {
+		was.Mode = api.DiagTRNGBroken
+	}
+	f.trngBroken = true
+	m.log.WarnContext(ctx, "diagnostics: the next health test of the random bytes will fail")
+	return was, nil
+}
+
+// DiagDisableSelfTest ends the tests of this boot: no health tests, no sweep, and
+// none on demand. What was found stays, and whoever reads a damaged key finds it
+// all the same.
+func (m *Module) DiagDisableSelfTest(ctx context.Context, p *Pass) error {
+	m.mustDiag(p, OpDiagDisableSelfTest)
+	if err := m.append(ctx, broke("disable_selftest")); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := p.state.faults
+	f.mu.Lock()
+	f.testsOff = true
+	f.mu.Unlock()
+	if m.state.Load().faults == f { // else another boot came first, and the fault went with the last
+		m.sweep.stop()
+	}
+	m.log.WarnContext(ctx, "diagnostics: nothing is tested any more in this boot")
 	return nil
 }
 

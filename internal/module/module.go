@@ -22,7 +22,6 @@ import (
 	"softhem/internal/keyring"
 	"softhem/internal/session"
 	"softhem/internal/store"
-	"softhem/internal/suite"
 )
 
 // A Profile is the form factor a module shows.
@@ -79,8 +78,11 @@ type Config struct {
 	HTTPSUp func() bool
 
 	// Rand is where the identity comes from; crypto/rand but in tests.
-	Rand   io.Reader
-	Logger *slog.Logger
+	Rand io.Reader
+	// Entropy is what the health tests read; nil is the system's source, which
+	// everything but the identity is made with. Tests give a broken one.
+	Entropy io.Reader
+	Logger  *slog.Logger
 }
 
 // Module is a running HEM. Its methods may be called concurrently.
@@ -89,7 +91,8 @@ type Module struct {
 	log   *slog.Logger
 	audit auditLog
 	keys  *keyring.Ring
-	sweep sweep
+	sweep background // the check of all keys
+	watch background // the health tests
 
 	searches  searches
 	clock     clock
@@ -132,10 +135,7 @@ func New(ctx context.Context, cfg Config) (*Module, error) {
 		Dir: cfg.AuditDir, Store: cfg.Store, Sealer: cfg.Sealer, Sign: st.identity.signing.Sign,
 		EIDSign: st.identity.signing.Public(), Origin: audit.Origin(st.identity.key.Public()),
 		Product: build.Product(), Durability: cfg.AuditDurability, Logger: cfg.Logger,
-		Now: func() int64 {
-			st := m.state.Load()
-			return m.clock.peek(st == nil || st.config.TrustedTS) // nil: the first boot is being begun
-		},
+		Now: m.logTime,
 	})
 	if err != nil {
 		return nil, err
@@ -148,6 +148,12 @@ func New(ctx context.Context, cfg Config) (*Module, error) {
 	return m, nil
 }
 
+// logTime is the module's time as the log has it, set or not.
+func (m *Module) logTime() int64 {
+	st := m.state.Load()
+	return m.clock.peek(st == nil || st.config.TrustedTS) // nil: the first boot is being begun
+}
+
 // bootWith starts a boot: the self-test, a new log file, then new secrets, the
 // clock per its source, and no fail state but what the self-test found. If the
 // log file cannot be begun, nothing has changed.
@@ -157,7 +163,12 @@ func (m *Module) bootWith(ctx context.Context, old *state) error {
 	st.bootedAt = time.Now()
 	st.fail = new(atomic.Uint32)
 	st.faults = new(faults)
-	if err := m.audit.StartBoot(ctx, m.selfTest(&st)); err != nil {
+	st.tests = new(tests)
+	m.endBackground() // what it finds belongs to its boot's file
+	if err := m.audit.StartBoot(ctx, m.bootTest(&st)...); err != nil {
+		if old.boot != nil {
+			m.beginBackground(ctx, old)
+		}
 		return fmt.Errorf("the audit log cannot be begun: %w", err)
 	}
 	if st.config.Locked {
@@ -172,34 +183,36 @@ func (m *Module) bootWith(ctx context.Context, old *state) error {
 	if now, set, _ := m.clock.now(st.config.TrustedTS); set && now < m.audit.LastTime()-backwardsGrace {
 		m.audit.ClockSet()
 	}
-	m.sweep.start(ctx, func(ctx context.Context) { m.sweepKeys(ctx, &st) })
+	m.beginBackground(ctx, &st)
 	return nil
+}
+
+// beginBackground starts what goes on beside the serving in a boot.
+func (m *Module) beginBackground(ctx context.Context, st *state) {
+	m.sweep.start(ctx, func(ctx context.Context) { m.sweepKeys(ctx, st) })
+	m.watch.start(ctx, func(ctx context.Context) { m.watchHealth(ctx, st) })
+}
+
+// endBackground ends it, and returns when nothing of it runs.
+func (m *Module) endBackground() {
+	m.sweep.stop()
+	m.watch.stop()
 }
 
 // FLS bits: why a module refuses to work until it is rebooted.
 const (
 	flsKnownAnswer   = 0x01
+	flsEntropy       = 0x02
 	flsTemperature   = 0x04
 	flsDataIntegrity = 0x08
 	flsLocked        = 0x40 // by an order
 	flsBlocked       = 0x80 // by an order
 )
 
-// selfTest runs the known answers, latches a failure, and returns the record
-// that says how it went.
-func (m *Module) selfTest(st *state) audit.Record {
-	if err := suite.SelfTest(); err != nil {
-		m.log.Error("the self-test failed; the module will not work", "error", err)
-		st.fail.Store(st.fail.Load() | flsKnownAnswer)
-		return audit.Record{Type: audit.NonSecureState, Result: audit.Failed}
-	}
-	return audit.Record{Type: audit.SelftestPassed}
-}
-
 // Close ends the module and its log. A log that does not end with SHUTDOWN is
 // that of a module that was cut off.
 func (m *Module) Close(ctx context.Context) error {
-	m.sweep.stop()
+	m.endBackground()
 	var err error
 	if !m.shutDown.Swap(true) && m.audit.Broken() == nil {
 		err = m.audit.Append(ctx, audit.Record{Type: audit.Shutdown})

@@ -40,6 +40,7 @@ type state struct {
 	bootedAt time.Time      // monotonic, for the uptime
 	fail     *atomic.Uint32 // FLS of this boot, latched
 	faults   *faults        // made in this boot by the diagnostics
+	tests    *tests         // what the self-tests of this boot found
 }
 
 func (s *state) fls() uint32 { return s.fail.Load() }

@@ -8,43 +8,46 @@ import (
 	"softhem/internal/keyring"
 )
 
-// A sweep is the check of all stored keys that follows each boot in the
-// background. The module serves meanwhile: every key is checked on its own
-// whenever it is read.
-type sweep struct {
+// A background is work that goes on beside the serving, one piece at a time, and
+// ends with its boot.
+type background struct {
 	mu   sync.Mutex
 	end  context.CancelFunc
 	done chan struct{}
 }
 
-// start ends the sweep that runs and begins another.
-func (s *sweep) start(ctx context.Context, run func(context.Context)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stopLocked()
-	ctx, s.end = context.WithCancel(context.WithoutCancel(ctx))
+// start ends the work that runs and begins another.
+func (b *background) start(ctx context.Context, run func(context.Context)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stopLocked()
+	ctx, b.end = context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
-	s.done = done
+	b.done = done
 	go func() {
 		defer close(done)
 		run(ctx)
 	}()
 }
 
-// stop ends the sweep and waits until it has ended.
-func (s *sweep) stop() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stopLocked()
+// stop ends the work and waits until it has ended.
+func (b *background) stop() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stopLocked()
 }
 
-func (s *sweep) stopLocked() {
-	if s.end != nil {
-		s.end()
-		<-s.done
-		s.end = nil
+func (b *background) stopLocked() {
+	if b.end != nil {
+		b.end()
+		<-b.done
+		b.end = nil
 	}
 }
+
+// The sweep is the check of all stored keys that follows each boot in the
+// background. The module serves meanwhile: every key is checked on its own
+// whenever it is read.
 
 // sweepKeys reads every key of the boot whose state is st. What it finds
 // damaged latches the fail state.

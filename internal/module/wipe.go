@@ -18,11 +18,10 @@ import (
 func (m *Module) wipe(ctx context.Context, p *Pass) (ConfigOutcome, error) {
 	m.recordOrGoOn(ctx, audit.Record{Type: audit.ConfigUpdated, Who: p.who()})
 	m.wiped.Store(true) // nobody enters any more
-	m.sweep.stop()      // it would find every key damaged
+	m.endBackground()   // it would find every key damaged
 	if err := m.cfg.Destroy(); err != nil {
 		m.wiped.Store(false)
-		st := m.state.Load()
-		m.sweep.start(ctx, func(ctx context.Context) { m.sweepKeys(ctx, st) })
+		m.beginBackground(ctx, m.state.Load())
 		m.log.ErrorContext(ctx, "the module could not be wiped", "error", err)
 		return ConfigOutcome{}, m.notDone(ctx, p, audit.ConfigUpdated, "the sealing key could not be destroyed", nil)
 	}
