@@ -85,6 +85,11 @@ var importRules = []struct {
 		[]string{"softhem/internal/audit"},
 	},
 	{
+		"block devices are served by the disks alone",
+		func(p string) bool { return p == "softhem/internal/nbd" },
+		[]string{"softhem/internal/disk"},
+	},
+	{
 		"tests' tools are for tests; hemtest is one",
 		func(p string) bool { return p == "testing" || p == "softhem/hemtest" },
 		[]string{"softhem/hemtest", "softhem/internal/store/storetest"},

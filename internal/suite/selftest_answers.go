@@ -25,6 +25,25 @@ func knownAnswers() []knownAnswer {
 			equals(func() []byte { return HKDFSHA256(bytes.Repeat([]byte{0x0b}, 22), nil, 42) }),
 		},
 		{
+			"XTS-AES-256 (IEEE 1619, vector 10, its first 64 bytes)",
+			"1c3b3a102f770386e4836c99e370cf9bea00803f5e482357a4ae12d414a3e63b5d31e276f8fe4a8d66b317f9ac683f44680a86ac35adfc3345befecb4bb188fd",
+			equals(func() []byte {
+				c, err := NewDiskCipher(unhex("2718281828459045235360287471352662497757247093699959574966967627" +
+					"3141592653589793238462643383279502884197169399375105820974944592"))
+				if err != nil {
+					return nil
+				}
+				plain := bytes.Repeat(counting(0, 256), 2)
+				sector := bytes.Clone(plain)
+				c.Encrypt(sector, 0xff)
+				back := bytes.Clone(sector)
+				if c.Decrypt(back, 0xff); !bytes.Equal(back, plain) {
+					return nil
+				}
+				return sector[:64]
+			}),
+		},
+		{
 			"X25519 (RFC 7748; OpenSSL)",
 			"c9ea6a3f79a000b60b076d4afc990b272f3f0b5aaa3f0b8713c209273e363863",
 			equals(func() []byte {
