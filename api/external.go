@@ -1,6 +1,9 @@
 package api
 
-import "strings"
+import (
+	"encoding/binary"
+	"strings"
+)
 
 // Limits of external authenticators.
 const (
@@ -10,7 +13,34 @@ const (
 	MaxExtNoteChars    = 128
 	MaxBindSecret      = 128 // bytes
 	PairingIDBytes     = 32
+	// MaxExtWaiting is how many requests may wait for one pairing: a broker takes
+	// no more, and an authenticator reads no more.
+	MaxExtWaiting = 64
 )
+
+// How long a request can be approved, in seconds from the moment that its nonce
+// names; those for the use of a key end sooner.
+const (
+	ExtRequestLife       = 3600
+	ExtKeyUseRequestLife = 900
+)
+
+// ExtRequestLifeOf is how long a request for scope can be approved, in seconds.
+func ExtRequestLifeOf(scope string) int64 {
+	if _, ok := KeyUseKID(scope); ok {
+		return ExtKeyUseRequestLife
+	}
+	return ExtRequestLife
+}
+
+// NonceTime is the module's clock when it made a nonce, in Unix seconds: bytes 0
+// to 3, little-endian. A nonce that is shorter has none, 0.
+func NonceTime(nonce []byte) int64 {
+	if len(nonce) < 4 {
+		return 0
+	}
+	return int64(binary.LittleEndian.Uint32(nonce))
+}
 
 // ExtInit is the body of POST /api/auth/ext/init and of POST /api/auth/ext/mac.
 type ExtInit struct {

@@ -8,13 +8,14 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"softhem/api"
@@ -31,6 +32,21 @@ type Pairing struct {
 	User     string `json:"user"`    // as the offer said; nobody vouches for these three
 	Email    string `json:"email"`
 	Hostname string `json:"hostname"`
+	// Answered are the requests that were answered, and the Unix second until
+	// which that is remembered; see [Authenticator.Keep].
+	Answered map[string]int64 `json:"answered,omitempty"`
+}
+
+// Remember notes in Answered that a request was answered, and forgets those
+// that ended long ago.
+func (p *Pairing) Remember(request string, until, now time.Time) {
+	answered := map[string]int64{request: until.Unix()}
+	for id, end := range p.Answered {
+		if now.Unix() < end {
+			answered[id] = end
+		}
+	}
+	p.Answered = answered
 }
 
 // Format implements [fmt.Formatter]: module and pairing, and no key, whatever the verb.
@@ -47,16 +63,33 @@ func (p *Pairing) KID() (KID, error) {
 }
 
 // An Authenticator approves for one pairing.
+//
+// What it shows was written by the module, and is judged by what the module
+// wrote: the broker can keep requests back, but not change one, make an old one
+// look new, or have one that was answered asked again.
 type Authenticator struct {
-	p      Pairing
+	// Keep, if not nil, is told of each request that is answered, before the answer
+	// leaves; if it fails, no answer does. What it is given belongs into
+	// [Pairing.Answered] ([Pairing.Remember]), or a broker can show the
+	// request again to the next Authenticator of the pairing. Set it before use.
+	Keep func(request string, until time.Time) error
+	// LeftOut, if not nil, is told why something the broker showed is no request to
+	// be answered: [ErrRequestEnded], by the clock here, or [ErrRequestForged].
+	// Set it before use.
+	LeftOut func(r Request, why error)
+
+	p      Pairing // Answered is guarded by mu
 	key    *PersonaKey
 	eid    []byte
 	broker *Broker
 	now    func() time.Time
+	mu     sync.Mutex
 }
 
 const (
 	opAccept       = "take a pairing"
+	opAllow        = "allow a request"
+	opDeny         = "deny a request"
 	opRequests     = "read requests"
 	pathChallenges = "/notify/register/challenge/"
 )
@@ -178,120 +211,8 @@ func NewAuthenticator(p Pairing, cfg BrokerConfig) (*Authenticator, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.Answered = maps.Clone(p.Answered)
 	return &Authenticator{p: p, key: key, eid: eid, broker: b, now: b.cfg.Now}, nil
-}
-
-// A Request is one that waits for an answer. What it asks for was written by the
-// module: nobody on the way can change it.
-type Request struct {
-	Scope   string
-	Key     *api.KeyNote // of the use of a key: which key that is; nil when the module does not say
-	Expires time.Time
-
-	id     string
-	jti    string
-	epk    string
-	sealed string
-}
-
-// ID tells requests apart.
-func (r Request) ID() string { return r.id }
-
-// Requests waits for requests, up to what [BrokerConfig.Poll] says, and returns
-// those that wait; none when none came. One that this pairing's key does not open is left out.
-func (a *Authenticator) Requests(ctx context.Context) ([]Request, error) {
-	var list api.EventList
-	query := fmt.Sprintf("wait=%d", max(int(a.broker.cfg.Poll/time.Second), 1))
-	_, err := a.broker.do(ctx, opRequests, http.MethodPost, "/notify/event/data/allbypid", query, api.EventPIDs{PID: []string{a.p.PID}}, &list)
-	if err != nil {
-		return nil, err
-	}
-	var all []Request
-	for id := range list.EventID {
-		var data api.EventData
-		_, err := a.broker.do(ctx, opRequests, http.MethodGet, a.path(id), "", nil, &data)
-		if errors.Is(err, api.ErrNotFound) || isGone(err) {
-			continue // it ended meanwhile
-		}
-		if err != nil {
-			return nil, err
-		}
-		if r, err := a.open(id, data); err == nil {
-			all = append(all, r)
-		}
-	}
-	return all, nil
-}
-
-func isGone(err error) bool {
-	refused, ok := errors.AsType[*api.Error](err)
-	return ok && refused.Status == http.StatusGone
-}
-
-func (a *Authenticator) path(id string) string {
-	raw, err := api.DecodeBase64(a.p.PID)
-	if err != nil {
-		return "/notify/event/data/none" // NewAuthenticator has a pid that decodes
-	}
-	return "/notify/event/data/" + url.PathEscape(id) + "/" + base64.RawURLEncoding.EncodeToString(raw)
-}
-
-func (a *Authenticator) open(id string, d api.EventData) (Request, error) {
-	shown, err := a.openScope(d.JTI, d.Scope)
-	if err != nil {
-		return Request{}, err
-	}
-	r := Request{Expires: time.Unix(d.Exp, 0), id: id, jti: d.JTI, epk: d.EPK, sealed: d.Scope}
-	scope, note, noted := strings.Cut(shown, "#")
-	r.Scope = scope
-	if noted {
-		raw, err := api.DecodeBase64(note)
-		if err != nil {
-			return Request{}, err
-		}
-		r.Key = new(api.KeyNote)
-		if err := json.Unmarshal(raw, r.Key); err != nil {
-			return Request{}, err
-		}
-	}
-	return r, nil
-}
-
-// Allow gives the token that r asks for, until that long from now. With less,
-// [api.WiderDiskScope] of a scope that was asked for may be turned into the
-// scope: a disk without :rw. An empty grant is what was asked for.
-func (a *Authenticator) Allow(ctx context.Context, r Request, life time.Duration, grant string) error {
-	const op = "allow a request"
-	now := a.now().Unix()
-	sealed := r.sealed
-	if grant != "" && grant != r.Scope {
-		var err error
-		if sealed, err = a.sealScope(r.jti, grant); err != nil {
-			return &OpError{Op: op, Err: err}
-		}
-	}
-	reply, err := signEJWT(a.key, a.eid, api.AuthReplyClaims{
-		Aud: a.p.EID, JTI: r.jti, Exp: now + int64(life/time.Second), Iat: now, PID: a.p.PID, Iss: api.EncodeBase64(a.key.Public()), Scope: sealed,
-	})
-	if err != nil {
-		return &OpError{Op: op, Err: err}
-	}
-	epk, err := decode32("epk", r.epk)
-	if err != nil {
-		return badAnswer(op, "", "%v", err)
-	}
-	mac, err := brokerMAC(a.key, a.eid, epk, []byte(reply))
-	if err != nil {
-		return &OpError{Op: op, Err: err}
-	}
-	_, err = a.broker.do(ctx, op, http.MethodPost, a.path(r.id), "", api.EventAllow{AuthReply: reply, MAC: mac}, nil)
-	return err
-}
-
-// Deny refuses r, for all authenticators.
-func (a *Authenticator) Deny(ctx context.Context, r Request) error {
-	_, err := a.broker.do(ctx, "deny a request", http.MethodDelete, a.path(r.id), "", nil, nil)
-	return err
 }
 
 // Unpair ends the pairing at the broker. The module keeps its half until the

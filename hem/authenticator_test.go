@@ -41,7 +41,9 @@ func TestAuthenticatorVectors(t *testing.T) {
 	var v externalVector
 	readVector(t, "external.json", &v)
 	seed := unbase64(t, v.AIDPrivate)
-	a, err := NewAuthenticator(Pairing{Private: seed, EID: v.EID, PID: v.PID, Broker: "http://localhost"}, BrokerConfig{})
+	a, err := NewAuthenticator(Pairing{Private: seed, EID: v.EID, PID: v.PID, Broker: "http://localhost"}, BrokerConfig{
+		Now: func() time.Time { return time.Unix(1767225630, 0) }, // half a minute after the requests
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +72,7 @@ func TestAuthenticatorVectors(t *testing.T) {
 			t.Fatal(err)
 		}
 		r, err := a.open("id", api.EventData{JTI: req.JTI, Scope: req.Scope[v.PID], EPK: req.Aud, Exp: req.Exp})
-		if scope, _, _ := strings.Cut(e.Wanted, "#"); err != nil || r.Scope != scope || !r.Expires.Equal(time.Unix(req.Exp, 0)) {
+		if scope, _, _ := strings.Cut(e.Wanted, "#"); err != nil || r.Scope != scope || !r.Expires.Equal(time.Unix(req.Exp, 0)) || !r.Asked.Equal(time.Unix(req.Iat, 0)) {
 			t.Errorf("%s: request %+v, %v", e.Name, r, err)
 		}
 		if strings.Contains(e.Wanted, "#") != (r.Key != nil) || r.Key != nil && (r.Key.Label != "release" || r.Key.Type != "ATT,PKEY,ExDSA,ED25519") {

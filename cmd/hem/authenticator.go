@@ -3,13 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,20 +14,7 @@ import (
 
 	"softhem/api"
 	"softhem/hem"
-	"softhem/internal/envelope"
 )
-
-// pairingsFile is where an authenticator keeps its pairings: an age file sealed
-// with a passphrase, JSON inside.
-type pairingsFile struct {
-	o                *options
-	path, passphrase string // the second is a file
-	secret           []byte // once it is known
-}
-
-type keptPairings struct {
-	Pairings []hem.Pairing `json:"pairings"`
-}
 
 func newAuthenticatorCmd(o *options) *cobra.Command {
 	f := &pairingsFile{o: o}
@@ -48,90 +32,6 @@ token. The keys are kept in a file that a passphrase seals; without it nobody ca
 	return c
 }
 
-func (f *pairingsFile) file() (string, error) {
-	if f.path != "" {
-		return f.path, nil
-	}
-	dir, err := dataHome(f.o.t)
-	return filepath.Join(dir, "softhem", "authenticator.age"), err
-}
-
-func (f *pairingsFile) ask(ctx context.Context, prompt string) error {
-	if f.secret != nil {
-		return nil
-	}
-	path := f.passphrase
-	if path == "" {
-		path = f.o.getenv("HEM_AUTHENTICATOR_PASSPHRASE_FILE")
-	}
-	var err error
-	f.secret, err = f.o.secret(ctx, "--keys-passphrase-file", path, prompt)
-	if err == nil && len(f.secret) == 0 {
-		err = errors.New("the passphrase of the authenticator's keys cannot be empty")
-	}
-	return err
-}
-
-// load reads the pairings; without a file there are none.
-func (f *pairingsFile) load(ctx context.Context) (all keptPairings, err error) {
-	path, err := f.file()
-	if err != nil {
-		return all, err
-	}
-	sealed, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return all, nil
-	}
-	if err != nil {
-		return all, err
-	}
-	if err := f.ask(ctx, "Passphrase of the authenticator's keys: "); err != nil {
-		return all, err
-	}
-	plain, err := envelope.OpenPassphrase(f.secret, sealed)
-	if err != nil {
-		return all, fmt.Errorf("%s does not open with this passphrase: %w", path, err)
-	}
-	defer clear(plain)
-	if json.Unmarshal(plain, &all) != nil {
-		return all, fmt.Errorf("%s holds no pairings", path)
-	}
-	return all, nil
-}
-
-// save replaces the file: the new one is whole on disk before the old one goes.
-func (f *pairingsFile) save(ctx context.Context, all keptPairings) error {
-	path, err := f.file()
-	if err != nil {
-		return err
-	}
-	if err := f.ask(ctx, "New passphrase for the authenticator's keys: "); err != nil {
-		return err
-	}
-	plain, err := json.Marshal(all)
-	if err != nil {
-		return err
-	}
-	defer clear(plain)
-	sealed, err := envelope.SealPassphrase(f.secret, plain)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	temp, err := os.CreateTemp(filepath.Dir(path), ".authenticator-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temp.Name())
-	_, err = temp.Write(sealed)
-	if err = errors.Join(err, temp.Sync(), temp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(temp.Name(), path)
-}
-
 func newAuthPairCmd(o *options, f *pairingsFile) *cobra.Command {
 	var label string
 	c := &cobra.Command{
@@ -143,8 +43,7 @@ seen by every user of this machine, so without an argument it is read from stand
   hem authenticator pair --label "desk" https://broker.example/notify/register/challenge/…`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			all, err := f.load(c.Context())
-			if err != nil {
+			if _, err := f.load(c.Context()); err != nil {
 				return err
 			}
 			var offer string
@@ -168,8 +67,8 @@ seen by every user of this machine, so without an argument it is read from stand
 			if err != nil {
 				return err
 			}
-			all.Pairings = append(all.Pairings, *p)
-			if err := f.save(c.Context(), all); err != nil {
+			err = f.change(c.Context(), func(all *keptPairings) { all.Pairings = append(all.Pairings, *p) })
+			if err != nil {
 				return fmt.Errorf("the pairing could not be kept, and is lost: %w", err)
 			}
 			kid, err := p.KID()
@@ -224,7 +123,7 @@ until the key is deleted there: hem key delete KID.`,
 			if err != nil {
 				return err
 			}
-			for i, p := range all.Pairings {
+			for _, p := range all.Pairings {
 				kid, err := p.KID()
 				if err != nil {
 					return err
@@ -244,8 +143,9 @@ until the key is deleted there: hem key delete KID.`,
 				if err := a.Unpair(c.Context()); err != nil && !errors.Is(err, api.ErrNotFound) {
 					o.warn("the broker still has the pairing: %v", err)
 				}
-				all.Pairings = append(all.Pairings[:i], all.Pairings[i+1:]...)
-				return f.save(c.Context(), all)
+				return f.change(c.Context(), func(all *keptPairings) {
+					all.Pairings = slices.DeleteFunc(all.Pairings, func(one hem.Pairing) bool { return one.PID == p.PID })
+				})
 			}
 			return &usageError{c.CommandPath(), "there is no pairing of this kid here; see: hem authenticator list"}
 		},
@@ -265,7 +165,8 @@ func newAuthWatchCmd(o *options, f *pairingsFile) *cobra.Command {
 		Use:   "watch",
 		Short: "Show requests, and allow or deny them",
 		Long: `Wait for requests, show each in plain words, and ask whether to allow it, for how long, or to deny it. What
-is shown was written by the module: neither who asks nor the broker can change it. Who asks is not known.`,
+is shown was written by the module: neither who asks nor the broker can change it, nor can it have an old
+request look new. A request that was answered is not shown again. Who asks is not known.`,
 		Example: `  hem authenticator watch
   hem authenticator watch --once`,
 		Args: cobra.NoArgs,
@@ -286,7 +187,7 @@ is shown was written by the module: neither who asks nor the broker can change i
 			if w.allowAll > 0 {
 				o.warn("UNSAFE: whatever is asked for is allowed, unseen")
 			}
-			return w.watch(c.Context(), o, all.Pairings)
+			return w.watch(c.Context(), o, f, all.Pairings)
 		},
 	}
 	c.Flags().BoolVar(&w.once, "once", false, "end after one request")
@@ -302,7 +203,7 @@ type seenRequest struct {
 	from hem.Pairing
 }
 
-func (w *watchFlags) watch(ctx context.Context, o *options, pairings []hem.Pairing) error {
+func (w *watchFlags) watch(ctx context.Context, o *options, f *pairingsFile, pairings []hem.Pairing) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	seen, failed := make(chan seenRequest), make(chan error, len(pairings))
@@ -316,6 +217,22 @@ func (w *watchFlags) watch(ctx context.Context, o *options, pairings []hem.Pairi
 			return err
 		}
 		defer a.Close()
+		a.Keep = func(request string, until time.Time) error {
+			return f.change(ctx, func(all *keptPairings) {
+				for i := range all.Pairings {
+					if all.Pairings[i].PID == p.PID {
+						all.Pairings[i].Remember(request, until, time.Now())
+					}
+				}
+			})
+		}
+		told := map[error]bool{}
+		a.LeftOut = func(_ hem.Request, why error) {
+			if !told[why] {
+				told[why] = true
+				o.warn("a request for %s@%s is not shown: %v", clean(p.User), clean(p.Hostname), why)
+			}
+		}
 		go func() { failed <- poll(ctx, o, a, p, seen) }()
 	}
 	for {
@@ -328,11 +245,12 @@ func (w *watchFlags) watch(ctx context.Context, o *options, pairings []hem.Pairi
 			}
 			return err
 		case r := <-seen:
-			if err := w.answer(ctx, o, r); err != nil {
+			err := w.answer(ctx, o, r)
+			if w.once || errors.Is(err, errUnanswered) {
 				return err
 			}
-			if w.once {
-				return nil
+			if err != nil {
+				o.warn("%v", err)
 			}
 		}
 	}
@@ -343,6 +261,7 @@ func poll(ctx context.Context, o *options, a *hem.Authenticator, p hem.Pairing, 
 	const pause = 2 * time.Second
 	shown := map[string]time.Time{} // until when a request is not shown again
 	for ctx.Err() == nil {
+		began := time.Now()
 		all, err := a.Requests(ctx)
 		if err != nil && ctx.Err() == nil {
 			o.warn("%v; trying again", err)
@@ -359,7 +278,7 @@ func poll(ctx context.Context, o *options, a *hem.Authenticator, p hem.Pairing, 
 			}
 		}
 		maps.DeleteFunc(shown, func(_ string, end time.Time) bool { return time.Now().After(end) })
-		if err != nil || len(all) > 0 && !fresh {
+		if err != nil || !fresh && time.Since(began) < pause { // it did not wait, or what waits was shown
 			select {
 			case <-time.After(pause):
 			case <-ctx.Done():
@@ -369,12 +288,16 @@ func poll(ctx context.Context, o *options, a *hem.Authenticator, p hem.Pairing, 
 	return nil
 }
 
-// answer shows a request and does what is said.
-func (w *watchFlags) answer(ctx context.Context, o *options, r seenRequest) error {
+// errUnanswered is why nobody can be asked.
+var errUnanswered = errors.New("no answer")
+
+// show prints a request in plain words.
+func (r seenRequest) show(o *options) error {
 	words := scopeInWords(r.Scope)
 	if words == "" {
 		words = "something this version has no words for"
 	}
+	now := time.Now()
 	t := &table{}
 	t.add("module", "%s@%s", r.from.User, r.from.Hostname)
 	t.add("asked for", "%s", words)
@@ -382,14 +305,24 @@ func (w *watchFlags) answer(ctx context.Context, o *options, r seenRequest) erro
 	if r.Key != nil {
 		t.add("key", "%q, %s", r.Key.Label, r.Key.Type)
 	}
-	t.add("ends", "%s", relative(r.Expires.Unix(), time.Now()))
+	asked := span(max(now.Unix()-r.Asked.Unix(), 0)) + " ago"
+	if r.Asked.After(now.Add(time.Minute)) {
+		asked = relative(r.Asked.Unix(), now) + ", by the module's clock; it or the clock here is wrong"
+	}
+	t.add("asked", "%s", asked)
+	t.add("ends", "%s", relative(r.Expires.Unix(), now))
 	o.progress.hide()
-	if err := t.print(o.t.out); err != nil {
+	return t.print(o.t.out)
+}
+
+// answer shows a request and does what is said.
+func (w *watchFlags) answer(ctx context.Context, o *options, r seenRequest) error {
+	if err := r.show(o); err != nil {
 		return err
 	}
 	life, err := w.decide(ctx, o)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errUnanswered, err)
 	}
 	if life == 0 {
 		err = r.by.Deny(ctx, r.Request)

@@ -131,7 +131,7 @@ func testRemoteApproval(t *testing.T, p program) {
 	}
 	shown := watch("--allow-all=15m")
 	h.run(0, "", "login", "--remote", "--scope", scope)
-	if text := shown(); !strings.Contains(text, `"release"`) || !strings.Contains(text, "use the key named") || !strings.Contains(text, "allowed for 15 min") {
+	if text := shown(); !strings.Contains(text, `"release"`) || !strings.Contains(text, "use the key named") || !strings.Contains(text, " s ago\n") || !strings.Contains(text, "allowed for 15 min") {
 		t.Errorf("shown:\n%s", text)
 	}
 	h.run(0, "message", "sign", "--alg", "Ed25519", key)

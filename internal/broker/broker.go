@@ -51,7 +51,7 @@ const (
 const (
 	sessionPeriod = 86_400
 	registerLife  = 86_400
-	eventLife     = 3600
+	eventLife     = api.ExtRequestLife
 	eventMemory   = 600 // an event that ended is known this much longer
 	iatLead       = 5   // seconds an authreq may be ahead of the broker's clock
 )

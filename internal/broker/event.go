@@ -61,9 +61,6 @@ func (b *Broker) unqueue(e *event) {
 	}
 }
 
-// maxWaiting is how many events may wait for one pairing.
-const maxWaiting = 64
-
 func (b *Broker) eventNew(req api.EventNew) (api.EventStarted, error) {
 	epk, ok := session.Decode32(req.EPK)
 	if !ok || req.AuthReq == "" {
@@ -92,7 +89,7 @@ func (b *Broker) eventNew(req api.EventNew) (api.EventStarted, error) {
 	b.mu.Lock()
 	for pid, sealed := range c.Scope {
 		// A module calls its own authenticators only.
-		if s := b.subscribers[pid]; s != nil && s.EID == eid && len(b.byPID[pid]) < maxWaiting {
+		if s := b.subscribers[pid]; s != nil && s.EID == eid && len(b.byPID[pid]) < api.MaxExtWaiting {
 			e.Scope[pid] = sealed
 		}
 	}

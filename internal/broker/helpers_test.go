@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 
 	"softhem/api"
 	"softhem/hem"
+	"softhem/internal/session"
 	"softhem/internal/suite"
 )
 
@@ -83,4 +85,38 @@ func open(t testing.TB, k *suite.X25519Key, token, from string, into any) {
 	if err := json.Unmarshal(raw, into); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// claimsOf reads an eJWT without judging it, as a broker without its key would.
+func claimsOf(t testing.TB, token string, into any) {
+	t.Helper()
+	raw, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sealed is a scope sealed under a secret, scheme A.
+func sealed(secret, jti []byte, scope string) string {
+	return session.SealScope(suite.NewMACKey(secret), session.Nonce(jti), scope)
+}
+
+// wordsIn is a text, and after it what its base64 says.
+func wordsIn(t testing.TB, text []byte) []byte {
+	t.Helper()
+	words := bytes.Clone(text)
+	for part := range bytes.FieldsFuncSeq(text, func(r rune) bool {
+		return !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=", r)
+	}) {
+		if raw, err := api.DecodeBase64(string(part)); err == nil {
+			words = append(append(words, '\n'), raw...)
+		}
+	}
+	if !bytes.Contains(words, []byte(`"scope"`)) || !bytes.Contains(words, []byte("a harmless note")) {
+		t.Error("what passed does not have what is known to have passed")
+	}
+	return words
 }

@@ -81,7 +81,7 @@ func (x exchange) pid() (string, error) {
 
 // pids are the pairings that a list is asked for, each once.
 func (x exchange) pids(texts []string) ([]string, error) {
-	if len(texts) > maxWaiting {
+	if len(texts) > api.MaxExtWaiting {
 		return nil, refuse(http.StatusBadRequest, "too many pids")
 	}
 	pids := make([]string, 0, len(texts))

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"sync"
 
+	"softhem/api"
 	"softhem/internal/suite"
 )
 
@@ -69,7 +70,7 @@ func (b *Boot) CheckNonce(p Purpose, context []byte, n Nonce, now int64) bool {
 }
 
 // Made is the module's time when the nonce was made, in Unix seconds.
-func (n Nonce) Made() int64 { return int64(binary.LittleEndian.Uint32(n[:4])) }
+func (n Nonce) Made() int64 { return api.NonceTime(n[:]) }
 
 // UseNonce takes a checked nonce once: it returns true for the first caller
 // and false for every other, until the nonce has ended by itself.

@@ -3,6 +3,7 @@ package session
 import (
 	"encoding/binary"
 
+	"softhem/api"
 	"softhem/internal/suite"
 )
 
@@ -18,8 +19,8 @@ import (
 // decide whether there is one.
 
 // The purposes of authorisation requests; those for the use of a key end sooner.
-func PurposeRequest() Purpose       { return Purpose{"extreq", 3600} }
-func PurposeKeyUseRequest() Purpose { return Purpose{"extreqkey", 900} }
+func PurposeRequest() Purpose       { return Purpose{"extreq", api.ExtRequestLife} }
+func PurposeKeyUseRequest() Purpose { return Purpose{"extreqkey", api.ExtKeyUseRequestLife} }
 
 const requestTag = 12 // where the tag begins
 
