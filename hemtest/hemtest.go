@@ -68,6 +68,11 @@ type Options struct {
 	// more after failures.
 	Damping bool
 
+	// LoginDelay, LoginPenalty and LoginPenaltyWindow, if any is set, slow logins down
+	// by these instead: so that a test that measures it need not wait as long. No
+	// address is limited then. Not together with Damping.
+	LoginDelay, LoginPenalty, LoginPenaltyWindow time.Duration
+
 	// TrustedBackends are X25519 public keys, 32 bytes each, of backends whose
 	// check-in is believed.
 	TrustedBackends [][]byte
@@ -188,6 +193,11 @@ func config(opts *Options) server.Config {
 	cfg.AuditCompact = opts.AuditCompact
 	if !opts.Damping {
 		cfg.Damping = session.Damping{}
+	}
+	if delay := opts.LoginDelay; delay != 0 || opts.LoginPenalty != 0 || opts.LoginPenaltyWindow != 0 {
+		cfg.Damping = session.DefaultDamping()
+		cfg.Damping.Delay, cfg.Damping.Penalty, cfg.Damping.Window = delay, opts.LoginPenalty, opts.LoginPenaltyWindow
+		cfg.Damping.Limits = false
 	}
 	if opts.Logger != nil {
 		cfg.Logger = opts.Logger

@@ -50,14 +50,14 @@ var importRules = []struct {
 	allowed []string // packages of this module that may
 }{
 	{
-		"primitives live in internal/suite; the SDK, which may import nothing internal, has the few of a client",
+		"primitives live in internal/suite; the SDK, which may import nothing internal, has the few of a client; the conformance suite judges the module by the standard library",
 		func(p string) bool {
 			return slices.Contains([]string{
 				"crypto/ecdh", "crypto/ecdsa", "crypto/ed25519", "crypto/hmac", "crypto/sha256", "crypto/sha512", "crypto/aes",
 				"crypto/cipher", "crypto/hkdf", "crypto/pbkdf2", "crypto/mlkem", "crypto/elliptic", "crypto/md5", "crypto/rsa", "crypto/subtle",
 			}, p) || strings.HasPrefix(p, "golang.org/x/crypto/") || strings.HasPrefix(p, "github.com/cloudflare/circl")
 		},
-		[]string{"softhem/internal/suite", "softhem/hem"},
+		[]string{"softhem/internal/suite", "softhem/hem", "softhem/conformance"},
 	},
 	{
 		"drivers stay inside the store they drive",
@@ -67,7 +67,7 @@ var importRules = []struct {
 	{
 		"HTTP is at the edges",
 		func(p string) bool { return p == "net/http" },
-		[]string{"softhem/api", "softhem/hem", "softhem/hemtest", "softhem/internal/httpapi", "softhem/internal/server", "softhem/internal/load", "softhem/internal/broker", "softhem/cmd/hem"},
+		[]string{"softhem/api", "softhem/hem", "softhem/hemtest", "softhem/conformance", "softhem/internal/httpapi", "softhem/internal/server", "softhem/internal/load", "softhem/internal/broker", "softhem/cmd/hem"},
 	},
 	{
 		"the root key is read in one place, and files are encrypted in one other: age is the format of both",
@@ -113,8 +113,8 @@ func TestImportRules(t *testing.T) {
 	}
 }
 
-// Who depends on softhem/api or softhem/hem gets the standard library and
-// nothing else.
+// Who depends on softhem/api, softhem/hem or softhem/conformance gets the standard
+// library and nothing else.
 func TestPublicPackagesStandOnTheStandardLibrary(t *testing.T) {
 	standard := make(map[string]bool)
 	for _, p := range packages(t, "-deps", "./...") {
@@ -123,8 +123,10 @@ func TestPublicPackagesStandOnTheStandardLibrary(t *testing.T) {
 	allowed := map[string][]string{
 		"softhem/api": {},
 		"softhem/hem": {"softhem/api"},
+		// A black box's test knows nothing of what is inside.
+		"softhem/conformance": {"softhem/api", "softhem/hem"},
 	}
-	for _, p := range packages(t, "./api", "./hem") {
+	for _, p := range packages(t, "./api", "./hem", "./conformance") {
 		for _, dep := range p.Deps {
 			if !standard[dep] && !slices.Contains(allowed[p.ImportPath], dep) {
 				t.Errorf("%s depends on %s", p.ImportPath, dep)

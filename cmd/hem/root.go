@@ -75,7 +75,9 @@ Exit status:
 	}
 	bench := newBenchCmd(o)
 	bench.GroupID = groupClient
-	root.AddCommand(bench, newCeilingCmd(t))
+	conform := newConformCmd(o)
+	conform.GroupID = groupClient
+	root.AddCommand(bench, newCeilingCmd(t), conform)
 	man := newManCmd()
 	man.GroupID = groupDocs
 	root.AddCommand(man)
