@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -180,6 +181,8 @@ func (f *brokerFlags) run(ctx context.Context, t terminal) error {
 	server := &http.Server{
 		Handler: b.Handler(), ReadHeaderTimeout: brokerPatience, ReadTimeout: brokerRead, IdleTimeout: brokerIdle,
 		BaseContext: func(net.Listener) context.Context { return waiting },
+		// What strangers send is not worth a line each.
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	ready, ended := "ready", make(chan error, 2)
 	if f.http != "off" {

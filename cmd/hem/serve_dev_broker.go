@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -35,7 +36,8 @@ func (s *service) startDevBroker(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, db.Close(), l.Close())
 	}
-	server := &http.Server{Handler: b.Handler(), ReadHeaderTimeout: brokerPatience, ReadTimeout: brokerRead, IdleTimeout: brokerIdle}
+	server := &http.Server{Handler: b.Handler(), ReadHeaderTimeout: brokerPatience, ReadTimeout: brokerRead, IdleTimeout: brokerIdle,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	go server.Serve(l) // until Close
 	s.o.TrustedBackends = append(s.o.TrustedBackends, b.PublicKey())
 	s.backend = &devBackend{url: "http://" + onThisHost(l.Addr().String()), server: server, more: func() {

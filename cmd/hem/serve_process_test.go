@@ -50,7 +50,7 @@ func (p program) fails(t *testing.T, code int, env []string, args ...string) str
 
 // running is a hem serve that came up.
 type running struct {
-	t      *testing.T
+	t      testing.TB
 	cmd    *exec.Cmd
 	ready  map[string]string // the ready line
 	stdout *locked
@@ -87,7 +87,7 @@ func (p program) start(t *testing.T, env []string, args ...string) *running {
 	return startServe(t, p.command(t, env, args...))
 }
 
-func startServe(t *testing.T, cmd *exec.Cmd) *running {
+func startServe(t testing.TB, cmd *exec.Cmd) *running {
 	t.Helper()
 	r := &running{
 		t: t, cmd: cmd, ended: make(chan struct{}), ready: make(map[string]string),
@@ -160,7 +160,7 @@ func (r *running) says(text string) {
 	eventually(r.t, "standard error says "+text, func() bool { return strings.Contains(r.stderr.String(), text) })
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patienceOfTests); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {

@@ -170,7 +170,7 @@ func testServeRefusals(t *testing.T, p program) {
 	}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -283,7 +283,7 @@ func testServeAPIShutdown(t *testing.T, p program) {
 }
 
 // writePair leaves a self-signed pair of the given serial in dir.
-func writePair(t *testing.T, dir string, serial int64) (cert, key string) {
+func writePair(t testing.TB, dir string, serial int64) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -71,12 +72,15 @@ type Broker struct {
 	secret  *suite.MACKey // derives the session keys
 	ca      *domainCA     // nil: no names are given
 	domains sync.Mutex    // held while names and certificates change
+	ending  sync.Mutex    // held while a subscriber ends or changes, the write to disk included
 	limits  limits
 	stop    context.CancelFunc
 	swept   sync.WaitGroup
 
 	mu          sync.Mutex
 	subscribers map[string]*subscriber          // by pid
+	paired      map[string]int                  // how many subscribers have an eid or aid, by ofEID and ofAID of its text
+	anonymous   map[int64]*suite.X25519Key      // session keys of logins, by day
 	registers   map[string]*register            // by rid
 	events      map[string]*event               // by the requester's id
 	seen        map[string]*event               // by the authenticators' id
@@ -93,6 +97,29 @@ type subscriber struct {
 	FID string `json:"fid"`
 }
 
+// addSubscriber makes a pairing known, or replaces it. b.mu is held, or the broker
+// not yet in use.
+func (b *Broker) addSubscriber(s *subscriber) {
+	b.dropSubscriber(s.PID)
+	b.subscribers[s.PID] = s
+	b.paired[ofEID([]byte(s.EID))]++
+	b.paired[ofAID([]byte(s.AID))]++
+}
+
+// dropSubscriber forgets a pairing. b.mu is held.
+func (b *Broker) dropSubscriber(pid string) {
+	s := b.subscribers[pid]
+	if s == nil {
+		return
+	}
+	delete(b.subscribers, pid)
+	for _, who := range []string{ofEID([]byte(s.EID)), ofAID([]byte(s.AID))} {
+		if b.paired[who]--; b.paired[who] == 0 {
+			delete(b.paired, who)
+		}
+	}
+}
+
 type keyRecord struct {
 	Checkin []byte `json:"checkin"` // X25519 scalar
 	Session []byte `json:"session"` // 32 bytes
@@ -102,7 +129,7 @@ type keyRecord struct {
 func New(ctx context.Context, cfg Config) (*Broker, error) {
 	b := &Broker{
 		cfg: cfg, limits: newLimits(cfg),
-		subscribers: map[string]*subscriber{}, registers: map[string]*register{}, events: map[string]*event{},
+		subscribers: map[string]*subscriber{}, paired: map[string]int{}, anonymous: map[int64]*suite.X25519Key{}, registers: map[string]*register{}, events: map[string]*event{},
 		seen: map[string]*event{}, byPID: map[string][]*event{}, watchers: map[string]map[watcher]struct{}{},
 	}
 	if err := b.load(ctx); err != nil {
@@ -140,10 +167,9 @@ func (b *Broker) load(ctx context.Context) error {
 	if err := b.cfg.DB.Forget(ctx, now); err != nil {
 		return err
 	}
-	err = readAll(ctx, b.cfg.DB, kindSubscriber, func(s *subscriber) { b.subscribers[s.PID] = s })
+	err = readAll(ctx, b.cfg.DB, kindSubscriber, b.addSubscriber)
 	err = errors.Join(err, readAll(ctx, b.cfg.DB, kindRegister, func(r *register) {
-		r.changed = make(chan struct{})
-		b.registers[r.RID] = r
+		b.registers[r.RID] = r.alive()
 	}))
 	return errors.Join(err, readAll(ctx, b.cfg.DB, kindEvent, func(e *event) {
 		e.changed, e.durable = make(chan struct{}), true
@@ -232,7 +258,28 @@ func (b *Broker) sweep(ctx context.Context) {
 //
 // whose is empty for the anonymous one, and eid or aid with a letter before it
 // otherwise. A key is good on its day and the next.
+//
+// Each event takes the anonymous one, so that is kept; every stranger has one of
+// the others.
 func (b *Broker) sessionKey(whose string, day int64) *suite.X25519Key {
+	if whose != anonymous {
+		return b.deriveSession(whose, day)
+	}
+	b.mu.Lock()
+	key := b.anonymous[day]
+	b.mu.Unlock()
+	if key != nil {
+		return key
+	}
+	key = b.deriveSession(whose, day)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	maps.DeleteFunc(b.anonymous, func(d int64, _ *suite.X25519Key) bool { return d < day-1 })
+	b.anonymous[day] = key
+	return key
+}
+
+func (b *Broker) deriveSession(whose string, day int64) *suite.X25519Key {
 	scalar := b.secret.Sum([]byte(whose), []byte{0}, binary.BigEndian.AppendUint64(nil, uint64(day)))
 	key, err := suite.NewX25519Key(scalar[:])
 	if err != nil {

@@ -16,3 +16,10 @@ func CAForTest(ctx context.Context, t testing.TB, db *brokerdb.DB) caRecord {
 	}
 	return *rec
 }
+
+// SubscribersForTest is how many pairings the broker knows.
+func (b *Broker) SubscribersForTest() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.subscribers)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"net/http"
+	"sync"
 	"time"
 
 	"softhem/api"
@@ -28,6 +29,16 @@ type register struct {
 	Done    bool   `json:"done,omitzero"`
 
 	changed chan struct{} // closed and replaced when there is news
+
+	// changing is held by who changes it, the write to disk included, so that
+	// of two replies one is first. The fields change under b.mu as well.
+	changing *sync.Mutex
+}
+
+// alive gives a registration what it has only in memory.
+func (r *register) alive() *register {
+	r.changed, r.changing = make(chan struct{}), new(sync.Mutex)
+	return r
 }
 
 func (b *Broker) wakeRegister(r *register) {
@@ -55,9 +66,9 @@ func (b *Broker) registerInit(req api.RegisterInit, base string) (api.RegisterSt
 	if err != nil || !suite.Equal(iss[:], eid[:]) || c.Exp <= now {
 		return api.RegisterStarted{}, refuse(http.StatusUnauthorized, "the request does not verify or has ended")
 	}
-	r := &register{
-		RID: newID(), EID: api.EncodeBase64(eid[:]), Day: day, Request: req.Request, Exp: min(c.Exp, now+registerLife), changed: make(chan struct{}),
-	}
+	r := (&register{
+		RID: newID(), EID: api.EncodeBase64(eid[:]), Day: day, Request: req.Request, Exp: min(c.Exp, now+registerLife),
+	}).alive()
 	if err := b.saveRegister(r); err != nil {
 		return api.RegisterStarted{}, err
 	}
@@ -86,13 +97,22 @@ func (b *Broker) registerChallenge(rid string) (api.RegisterChallenge, error) {
 	return api.RegisterChallenge{Request: r.Request}, nil
 }
 
-// changeRegister changes a registration under b.mu, stores it and tells who
-// waits. What change refuses changes nothing.
+// changeRegister changes a registration, stores it and tells who waits. What
+// change refuses changes nothing. b.mu is not held meanwhile: a pairing that
+// waits for the disk keeps nobody else waiting.
 func (b *Broker) changeRegister(rid string, change func(*register) error, more ...func(register) brokerdb.Item) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	r, err := b.registerOf(rid)
+	find := func() (*register, error) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.registerOf(rid)
+	}
+	r, err := find()
 	if err != nil {
+		return err
+	}
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	if _, err := find(); err != nil { // it was refused, or ended, meanwhile
 		return err
 	}
 	next := *r
@@ -103,10 +123,11 @@ func (b *Broker) changeRegister(rid string, change func(*register) error, more .
 	for _, m := range more {
 		items = append(items, m(next))
 	}
-	// Under the lock: pairings are rare, and two replies must not both be first.
 	if err := b.cfg.DB.Write(items...); err != nil {
 		return err
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	*r = next
 	b.wakeRegister(r)
 	return nil
@@ -214,7 +235,7 @@ func (b *Broker) registerFinal(rid string, req api.RegisterFinal) error {
 	}, func(register) brokerdb.Item { return item(kindSubscriber, s.PID, 0, s) })
 	if err == nil {
 		b.mu.Lock()
-		b.subscribers[s.PID] = s
+		b.addSubscriber(s)
 		b.mu.Unlock()
 	}
 	return err
@@ -232,14 +253,12 @@ func (b *Broker) sessionFor(req api.BrokerSessionFor) (api.BrokerSession, error)
 	default:
 		s = b.session(ofAID(aid[:]))
 	}
-	who, paired := api.EncodeBase64(eid[:]), false
+	who := ofEID([]byte(api.EncodeBase64(eid[:])))
 	if isAID {
-		who = api.EncodeBase64(aid[:])
+		who = ofAID([]byte(api.EncodeBase64(aid[:])))
 	}
 	b.mu.Lock()
-	for _, one := range b.subscribers {
-		paired = paired || isEID && one.EID == who || isAID && one.AID == who
-	}
+	paired := b.paired[who] > 0
 	b.mu.Unlock()
 	s.Paired = &paired
 	return s, nil
@@ -280,17 +299,24 @@ func (b *Broker) unsubscribe(req api.SubscriberProof) error {
 	if err != nil {
 		return err
 	}
+	b.ending.Lock()
+	defer b.ending.Unlock()
 	if err := b.cfg.DB.Write(brokerdb.Item{Kind: kindSubscriber, ID: s.PID}); err != nil {
 		return err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.subscribers, s.PID)
+	b.dropSubscriber(s.PID)
 	return nil
 }
 
 func (b *Broker) newToken(req api.SubscriberProof) error {
-	s, err := b.subscriberOf(req)
+	if _, err := b.subscriberOf(req); err != nil {
+		return err
+	}
+	b.ending.Lock()
+	defer b.ending.Unlock()
+	s, err := b.subscriberOf(req) // or it was unpaired meanwhile, and must stay so
 	if err != nil {
 		return err
 	}
@@ -301,6 +327,6 @@ func (b *Broker) newToken(req api.SubscriberProof) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.subscribers[s.PID] = &next
+	b.addSubscriber(&next)
 	return nil
 }
