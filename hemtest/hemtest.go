@@ -77,6 +77,10 @@ type Options struct {
 	// check-in is believed.
 	TrustedBackends [][]byte
 
+	// UpgradeKeys are Ed25519 public keys, 32 bytes each, that sign firmware and
+	// consoles. Without any, no upgrade verifies.
+	UpgradeKeys [][]byte
+
 	// DataDir keeps the state in a folder, so that a second New on it, after
 	// Close, continues the first. It must not be readable by others.
 	DataDir string
@@ -176,7 +180,7 @@ func config(opts *Options) server.Config {
 	cfg.HTTPAddr, cfg.HTTPSAddr = "127.0.0.1:0", "127.0.0.1:0"
 	cfg.DataDir, cfg.Memory = opts.DataDir, opts.DataDir == ""
 	cfg.Seed = []byte("hemtest " + opts.Seed)
-	cfg.TrustedBackends = opts.TrustedBackends
+	cfg.TrustedBackends, cfg.UpgradeKeys = opts.TrustedBackends, opts.UpgradeKeys
 	if opts.Clock != nil {
 		cfg.HostClock = opts.Clock
 	}

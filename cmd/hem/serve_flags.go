@@ -71,6 +71,8 @@ func newServeFlags() (*pflag.FlagSet, *serveOptions) {
 	fs.BoolVar(&o.DiagRemote, "diag-allow-remote", false, "let --diag be reached from elsewhere, for containers")
 	fs.Var(list[[]byte]{&o.TrustedBackends, parseBackend, api.EncodeBase64}, "trusted-backend", "X25519 key of a backend whose check-in is believed, `BASE64`; repeatable, the first is whom a check-in is for")
 
+	fs.Var(list[[]byte]{&o.UpgradeKeys, parseBackend, api.EncodeBase64}, "upgrade-key", "Ed25519 key whose signature on firmware and console images is taken, `BASE64`; repeatable, none unless named")
+
 	fs.DurationVar(&o.MaxTokenTTL, "max-token-ttl", o.MaxTokenTTL, "longest life of a token")
 	fs.DurationVar(&o.Damping.Delay, "login-delay", o.Damping.Delay, "every answer to a login takes this long")
 	fs.DurationVar(&o.Damping.Penalty, "login-penalty", o.Damping.Penalty, "and this long after three failures in a row")

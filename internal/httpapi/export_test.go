@@ -15,3 +15,6 @@ func DiagRoutes() (all [][2]string) {
 	}
 	return all
 }
+
+// UploadName reads the file name of an upload.
+var UploadName = uploadName

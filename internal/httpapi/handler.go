@@ -165,6 +165,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else if rt.closes {
 		w.Header().Set("Connection", "close")
 	}
+	if code, ok := answer.(bare); ok {
+		status, answer = int(code), nil
+	}
 	c.write(status, answer)
 }
 
@@ -192,9 +195,13 @@ func (c *call) run() (*route, any, error) {
 	if err := c.checkDiag(rt); err != nil {
 		return rt, nil, err
 	}
-	if r.ContentLength > maxJSONBody {
+	maxBody := int64(maxJSONBody)
+	if rt.maxBody != 0 {
+		maxBody = rt.maxBody
+	}
+	if r.ContentLength > maxBody {
 		c.w.Header().Set("Connection", "close")
-		return rt, nil, api.ErrTooLarge.Becausef("a body has at most %d bytes", maxJSONBody)
+		return rt, nil, api.ErrTooLarge.Becausef("a body has at most %d bytes", maxBody)
 	}
 	if r.ContentLength < 0 || r.Method == http.MethodPost && r.Header.Get("Content-Length") == "" && r.ContentLength == 0 {
 		c.w.Header().Set("Connection", "close")

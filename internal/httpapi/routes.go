@@ -9,7 +9,8 @@ import (
 )
 
 // A route ties a method and a path to an operation of the module. The table
-// below is the whole API of this version, but for diag.go; api_test.go walks it.
+// below is the whole API of this version, with upgrade.go, but for diag.go; api_test.go
+// walks it.
 type route struct {
 	method string
 	// path has at most two segments {…}, its last ones, each of which matches
@@ -19,14 +20,16 @@ type route struct {
 	ppa    bool // only on the PPA form factor; elsewhere there is no such path
 	closes bool // the connection is closed after a success
 	blanks bool // blanks may follow the path
-	serve  func(*call) (answer any, err error)
+	// maxBody is the longest body in bytes, if not maxJSONBody.
+	maxBody int64
+	serve   func(*call) (answer any, err error)
 }
 
 // maxJSONBody is the longest request body in bytes.
 const maxJSONBody = 7300
 
 func routes() []route {
-	return []route{
+	return append(upgradeRoutes(), []route{
 		{method: "GET", path: "/api/auth/token", op: module.OpChallenge, serve: func(c *call) (any, error) {
 			return c.module.Challenge(c.pass), nil
 		}},
@@ -167,7 +170,7 @@ func routes() []route {
 		{method: "POST", path: "/api/crypto/pqc/mldsa/verify", op: module.OpMLDSAVerify, serve: func(c *call) (any, error) {
 			return confirmed(c, c.module.MLDSAVerify)
 		}},
-	}
+	}...)
 }
 
 func (c *call) logList() (any, error) { return c.module.LoggerList(c.ctx, c.pass, c.args[0]) }

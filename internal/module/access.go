@@ -59,6 +59,13 @@ const (
 	OpDecapsulate
 	OpMLDSASign
 	OpMLDSAVerify
+	OpUpgradeUploadFW
+	OpUpgradeUploadUI
+	OpUpgradeCheckFW
+	OpUpgradeCheckUI
+	OpUpgradeInstallFW
+	OpUpgradeInstallUI
+	OpUpgradeUSBMode
 	OpDiagTest
 	OpDiagTRNG
 	OpDiagBreakTemp
@@ -146,6 +153,10 @@ func ruleOf(op Op) Rule {
 	case OpReboot:
 		return Rule{Token: tokenUnlessFresh,
 			Scopes: []string{api.ScopeSystemConfig, api.ScopeSystemUpgrade, api.ScopeSystemShutdown}}
+	case OpUpgradeUploadFW, OpUpgradeUploadUI, OpUpgradeUSBMode:
+		return Rule{Token: tokenUnlessFresh, Scopes: []string{api.ScopeSystemUpgrade}}
+	case OpUpgradeCheckFW, OpUpgradeCheckUI, OpUpgradeInstallFW, OpUpgradeInstallUI:
+		return Rule{Token: tokenUnlessFresh, Scopes: []string{api.ScopeSystemUpgrade, api.ScopeSystemConfig}}
 	case OpShutdown:
 		return Rule{Token: tokenRequired,
 			Scopes: []string{api.ScopeSystemConfig, api.ScopeSystemShutdown}}

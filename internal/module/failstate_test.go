@@ -15,6 +15,7 @@ import (
 	"softhem/internal/store"
 	"softhem/internal/store/sqlitestore"
 	"softhem/internal/suite"
+	"softhem/internal/upgrade"
 )
 
 // open is a module with its real parts in memory.
@@ -27,9 +28,13 @@ func open(t testing.TB, edit func(*Config)) *Module {
 	}
 	t.Cleanup(func() { db.Close() })
 	sealer := seal.InMemory()
+	images, err := upgrade.Open(upgrade.Config{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	cfg := Config{
 		Store: db, Sealer: sealer, HostClock: time.Now, Profile: PPA, MaxTokenTTL: 24 * time.Hour,
-		Destroy: sealer.Destroy, HTTPSUp: func() bool { return true },
+		Destroy: sealer.Destroy, Upgrades: images, HTTPSUp: func() bool { return true },
 		Rand: rand.Reader, Logger: slog.New(slog.DiscardHandler),
 	}
 	if edit != nil {

@@ -22,6 +22,7 @@ import (
 	"softhem/internal/keyring"
 	"softhem/internal/session"
 	"softhem/internal/store"
+	"softhem/internal/upgrade"
 )
 
 // A Profile is the form factor a module shows.
@@ -69,6 +70,8 @@ type Config struct {
 	// RequireTLSLogin takes logins over plain HTTP from loopback only.
 	RequireTLSLogin bool
 
+	// Upgrades is where firmware and console come in; the module does not close it.
+	Upgrades *upgrade.Folder
 	// TLS is the module's TLS pair.
 	TLS TLSPair
 	// Destroy makes all that was sealed unreadable for good, the first step of
@@ -95,6 +98,7 @@ type Module struct {
 	watch background // the health tests
 
 	searches  searches
+	upgrades  upgrades
 	clock     clock
 	damper    damper
 	approvals damper // of external authenticators, with counters of its own
@@ -126,6 +130,7 @@ func New(ctx context.Context, cfg Config) (*Module, error) {
 		rules: rules(),
 
 		searches: newSearches(),
+		upgrades: upgrades{Folder: cfg.Upgrades},
 	}
 	st, err := m.loadState(ctx)
 	if err != nil {
@@ -145,6 +150,7 @@ func New(ctx context.Context, cfg Config) (*Module, error) {
 	if err := m.bootWith(ctx, st); err != nil {
 		return nil, errors.Join(err, m.audit.Close(ctx))
 	}
+	m.recordUpgrades(ctx)
 	return m, nil
 }
 
@@ -213,6 +219,7 @@ const (
 // that of a module that was cut off.
 func (m *Module) Close(ctx context.Context) error {
 	m.endBackground()
+	m.upgrades.checks.Wait()
 	var err error
 	if !m.shutDown.Swap(true) && m.audit.Broken() == nil {
 		err = m.audit.Append(ctx, audit.Record{Type: audit.Shutdown})

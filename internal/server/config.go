@@ -54,11 +54,17 @@ type Config struct {
 	// only, unless DiagRemote.
 	Diag, DiagRemote bool
 	TrustedBackends  [][]byte // X25519 public keys; the first is whom a check-in is for
-	Proxies          []netip.Prefix
-	MaxTokenTTL      time.Duration
-	Damping          session.Damping
-	RequireTLSLogin  bool
-	AuditDurability  audit.Durability
+	// UpgradeKeys are Ed25519 public keys whose word on firmware and console images
+	// is taken. Without any, none can be installed.
+	UpgradeKeys [][]byte
+	// Launched is the id of the firmware this process was started from, if it was;
+	// see Program.
+	Launched        string
+	Proxies         []netip.Prefix
+	MaxTokenTTL     time.Duration
+	Damping         session.Damping
+	RequireTLSLogin bool
+	AuditDurability audit.Durability
 	// AuditCompact records the use of a private key in one line, not two.
 	AuditCompact bool
 	// MaxKeys is how many keys the module takes.
@@ -116,6 +122,11 @@ func (c *Config) validate() error {
 	}
 	if err := c.validateBackends(); err != nil {
 		return err
+	}
+	for _, key := range c.UpgradeKeys {
+		if len(key) != suite.Ed25519Public {
+			return errors.New("a key for upgrades must be 32 bytes")
+		}
 	}
 	if c.LoopbackOnly {
 		return c.validateLoopback("a development module listens on loopback only, not on %q")

@@ -13,6 +13,7 @@ import (
 	"softhem/internal/seal"
 	"softhem/internal/store"
 	"softhem/internal/store/sqlitestore"
+	"softhem/internal/upgrade"
 )
 
 // The data folder:
@@ -23,20 +24,22 @@ import (
 //	hem.db      the records, sealed by the data key (and its -wal, -shm)
 //	audit/      the log, a file a boot
 //	ca.pem      the certificate clients have to trust
+//	upgrade/    firmware and console images; see package upgrade
 const (
-	fileLock  = "lock"
-	fileRoot  = "root.key"
-	fileDB    = "hem.db"
-	dirAudit  = "audit"
-	fileCA    = "ca.pem"
-	newSuffix = ".new"
-	dirMode   = 0o700
-	othersBit = 0o077
+	fileLock   = "lock"
+	fileRoot   = "root.key"
+	fileDB     = "hem.db"
+	dirAudit   = "audit"
+	fileCA     = "ca.pem"
+	dirUpgrade = "upgrade"
+	newSuffix  = ".new"
+	dirMode    = 0o700
+	othersBit  = 0o077
 )
 
 // ownFiles are what the module keeps in the data folder besides the keys: all of
 // it goes with a wipe. The lock stays, and so do the root key, which is the
-// operator's, and what others have put there.
+// operator's, what was installed as an upgrade, and what others have put there.
 func ownFiles() []string {
 	return []string{
 		fileDB, fileDB + "-wal", fileDB + "-shm", fileDB + "-journal",
@@ -128,6 +131,9 @@ func (d *data) clear() error {
 			return fmt.Errorf("the module was wiped, and what can no longer be opened cannot be removed: %w", err)
 		}
 	}
+	if err := upgrade.Forget(d.upgradeDir()); err != nil {
+		return fmt.Errorf("the module was wiped, and what was uploaded to it cannot be removed: %w", err)
+	}
 	folder, err := os.Open(d.dir)
 	if err != nil {
 		return err
@@ -204,6 +210,13 @@ func (d *data) auditDir() string {
 		return ""
 	}
 	return filepath.Join(d.dir, dirAudit)
+}
+
+func (d *data) upgradeDir() string {
+	if d.dir == "" {
+		return ""
+	}
+	return filepath.Join(d.dir, dirUpgrade)
 }
 
 func (d *data) close() error {

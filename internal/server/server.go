@@ -18,11 +18,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"softhem/internal/build"
 	"softhem/internal/certs"
 	"softhem/internal/httpapi"
 	"softhem/internal/module"
 	"softhem/internal/seal"
 	"softhem/internal/suite"
+	"softhem/internal/upgrade"
 )
 
 // Limits against callers who are slow or send too much. A login is answered
@@ -63,6 +65,7 @@ type instance struct {
 	data   *data
 	certs  *certs.Manager
 	module *module.Module
+	images *upgrade.Folder
 	api    http.Handler
 	caFile string
 }
@@ -115,6 +118,12 @@ func (s *Server) run(ctx context.Context, d *data) (err error) {
 	if i.caFile, err = s.writeCA(i); err != nil {
 		return err
 	}
+	i.images, err = upgrade.Open(upgrade.Config{
+		Dir: d.upgradeDir(), Keys: cfg.UpgradeKeys, Version: build.Version(), Launched: cfg.Launched, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return err
+	}
 	i.module, err = module.New(ctx, module.Config{
 		Store: d.store, Sealer: d.sealer,
 		AuditDir: d.auditDir(), AuditDurability: cfg.AuditDurability,
@@ -122,7 +131,7 @@ func (s *Server) run(ctx context.Context, d *data) (err error) {
 		HostClock: cfg.HostClock, ClockSource: cfg.ClockSource, Profile: cfg.Profile, Quirks: cfg.Quirks, Diag: cfg.Diag,
 		TrustedBackends: cfg.TrustedBackends, MaxTokenTTL: cfg.MaxTokenTTL,
 		Damping: cfg.Damping, RequireTLSLogin: cfg.RequireTLSLogin,
-		TLS: i.certs, HTTPSUp: s.httpsUp.Load, Destroy: s.destroy(d),
+		TLS: i.certs, HTTPSUp: s.httpsUp.Load, Destroy: s.destroy(d), Upgrades: i.images,
 		Rand: s.random, Logger: cfg.Logger,
 	})
 	if err != nil {
@@ -161,6 +170,9 @@ func (s *Server) renew(old *instance) {
 	ctx := context.Background()
 	if err := old.module.Close(ctx); err != nil {
 		s.cfg.Logger.Warn("the log of the wiped module did not end well", "error", err) // it goes all the same
+	}
+	if err := old.images.Close(); err != nil {
+		s.cfg.Logger.Warn("the uploads to the wiped module cannot be removed", "error", err)
 	}
 	fresh, err := old.data.renew(ctx)
 	if err == nil {
@@ -380,7 +392,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.stopped = true
 	var errs []error
 	if i := s.current.Load(); i != nil {
-		errs = append(errs, i.module.Close(drain), i.data.close())
+		errs = append(errs, i.module.Close(drain), i.images.Close(), i.data.close())
 	}
 	if s.caTemp != "" {
 		errs = append(errs, os.RemoveAll(s.caTemp))
