@@ -102,6 +102,7 @@ type EventData struct {
 	Scope string `json:"scope"` // sealed
 	EPK   string `json:"epk"`
 	Exp   int64  `json:"exp"`
+	From  string `json:"from,omitzero"` // sealed address of who asks, if the module says it
 }
 
 // EventAllow is the body of POST there.

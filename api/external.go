@@ -125,6 +125,9 @@ type AuthReqClaims struct {
 	Note string `json:"note,omitzero"`
 	// Scope has the sealed scope for each pairing, under its pid.
 	Scope map[string]string `json:"scope"`
+	// From has, sealed for each pairing, the address that asked, as the module saw
+	// it; only where the request was bound.
+	From map[string]string `json:"from,omitempty"`
 }
 
 // ExtToken is the body of POST /api/auth/ext/token. AuthReply is an eJWT of

@@ -3,7 +3,9 @@ package hem
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +24,7 @@ import (
 type Request struct {
 	Scope   string
 	Key     *api.KeyNote // of the use of a key: which key that is; nil when the module does not say
+	From    string       // the address that asked, as the module saw it; empty when it, or the broker, does not say
 	Asked   time.Time    // by the module's clock
 	Expires time.Time    // when the module takes no approval any more, or sooner if the broker says so
 
@@ -34,6 +37,21 @@ type Request struct {
 // ID tells requests apart: it is the module's, not the broker's, who could give
 // one request many.
 func (r Request) ID() string { return r.jti }
+
+// Code is what a person compares with [RemoteParams.Code], where they asked: 8 hex
+// digits of the module's nonce. A request of somebody else has another.
+func (r Request) Code() string { return requestCode(r.jti) }
+
+// requestCode is the beginning of SHA-256 over a nonce. The module draws the nonce, so
+// nobody has a request of a code of their choice but by asking billions of times.
+func requestCode(jti string) string {
+	raw, err := decode32("jti", jti)
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:4])
+}
 
 var (
 	// ErrRequestEnded: the module would not take an approval of this request any
@@ -120,6 +138,11 @@ func (a *Authenticator) open(id string, d api.EventData) (Request, error) {
 		}
 		r.Key = new(api.KeyNote)
 		if err := json.Unmarshal(raw, r.Key); err != nil {
+			return r, ErrRequestForged
+		}
+	}
+	if d.From != "" {
+		if r.From, err = a.unseal(d.JTI, ofFrom, d.From); err != nil {
 			return r, ErrRequestForged
 		}
 	}

@@ -247,12 +247,20 @@ func (a *Authenticator) Close() { a.key.Wipe() }
 //
 //	K      = HMAC-SHA256(X25519(aid, eid), jti)
 //	sealed = "A" ‖ base64(AES-128-CBC(key K[0:16], iv K[16:32], scope, PKCS #7) ‖ HMAC-SHA256(K, scope))
-const scopeScheme = "A"
+//
+// Where a request came from is sealed in the same way, under
+//
+//	K      = HMAC-SHA256(X25519(aid, eid), jti ‖ "from")
+const (
+	scopeScheme = "A"
+	ofScope     = ""
+	ofFrom      = "from"
+)
 
-var errSealed = errors.New("a sealed scope that does not open")
+var errSealed = errors.New("a sealed text that does not open")
 
-// scopeKey is K.
-func (a *Authenticator) scopeKey(jti string) ([]byte, error) {
+// sealKey is K.
+func (a *Authenticator) sealKey(jti, label string) ([]byte, error) {
 	raw, err := decode32("jti", jti)
 	if err != nil {
 		return nil, err
@@ -262,7 +270,7 @@ func (a *Authenticator) scopeKey(jti string) ([]byte, error) {
 		return nil, err
 	}
 	defer clear(secret)
-	return sum256(secret, raw), nil
+	return sum256(secret, append(raw, label...)), nil
 }
 
 func sum256(key, msg []byte) []byte {
@@ -272,7 +280,7 @@ func sum256(key, msg []byte) []byte {
 }
 
 func (a *Authenticator) sealScope(jti, scope string) (string, error) {
-	k, err := a.scopeKey(jti)
+	k, err := a.sealKey(jti, ofScope)
 	if err != nil {
 		return "", err
 	}
@@ -288,12 +296,16 @@ func (a *Authenticator) sealScope(jti, scope string) (string, error) {
 }
 
 func (a *Authenticator) openScope(jti, sealed string) (string, error) {
+	return a.unseal(jti, ofScope, sealed)
+}
+
+func (a *Authenticator) unseal(jti, label, sealed string) (string, error) {
 	text, ok := strings.CutPrefix(sealed, scopeScheme)
 	raw, err := api.DecodeBase64(text)
 	if !ok || err != nil || len(raw) < sha256.Size+aes.BlockSize || len(raw)%aes.BlockSize != 0 {
 		return "", errSealed
 	}
-	k, err := a.scopeKey(jti)
+	k, err := a.sealKey(jti, label)
 	if err != nil {
 		return "", err
 	}
@@ -308,15 +320,15 @@ func (a *Authenticator) openScope(jti, sealed string) (string, error) {
 	if n < 1 || n > aes.BlockSize {
 		return "", errSealed
 	}
-	scope := plain[:len(plain)-n]
+	opened := plain[:len(plain)-n]
 	for _, c := range plain[len(plain)-n:] {
 		if int(c) != n {
 			return "", errSealed
 		}
 	}
 	// What opens is of the module, or of ourselves: only they have K.
-	if !hmac.Equal(mac, sum256(k, scope)) {
+	if !hmac.Equal(mac, sum256(k, opened)) {
 		return "", errSealed
 	}
-	return string(scope), nil
+	return string(opened), nil
 }

@@ -33,6 +33,9 @@ type RemoteParams struct {
 	// Waiting, if not nil, is told how many authenticators were asked, and until
 	// when they may answer.
 	Waiting func(asked int, until time.Time)
+	// Code, if not nil, is told before that what the authenticator shows of this
+	// request, [Request.Code], so that the person there knows theirs from another's.
+	Code func(digits string)
 }
 
 // LoginRemote asks the authenticators paired with the module for a token and
@@ -70,6 +73,9 @@ func (c *Client) LoginRemote(ctx context.Context, b *Broker, p RemoteParams) (To
 		return Token{}, &OpError{Op: opRemote, Err: ErrNoAuthenticator}
 	}
 	until := b.cfg.Now().Add(time.Duration(req.Exp-req.Iat) * time.Second)
+	if p.Code != nil {
+		p.Code(requestCode(req.JTI))
+	}
 	if p.Waiting != nil {
 		p.Waiting(event.SentCnt, until)
 	}

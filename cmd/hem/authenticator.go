@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -166,7 +167,8 @@ func newAuthWatchCmd(o *options, f *pairingsFile) *cobra.Command {
 		Short: "Show requests, and allow or deny them",
 		Long: `Wait for requests, show each in plain words, and ask whether to allow it, for how long, or to deny it. What
 is shown was written by the module: neither who asks nor the broker can change it, nor can it have an old
-request look new. A request that was answered is not shown again. Who asks is not known.`,
+request look new. A request that was answered is not shown again. Who asks can be told by the address that
+the module saw, and by the code, which hem login --remote shows too: one that you do not see there is another's.`,
 		Example: `  hem authenticator watch
   hem authenticator watch --once`,
 		Args: cobra.NoArgs,
@@ -305,11 +307,21 @@ func (r seenRequest) show(o *options) error {
 	if r.Key != nil {
 		t.add("key", "%q, %s", r.Key.Label, r.Key.Type)
 	}
+	from := "not said"
+	if r.From != "" {
+		from = r.From + ", as the module saw it"
+		if addr, err := netip.ParseAddr(r.From); err == nil && addr.IsLoopback() {
+			from += ": its own host"
+		}
+	}
+	t.add("asked from", "%s", from)
 	asked := span(max(now.Unix()-r.Asked.Unix(), 0)) + " ago"
 	if r.Asked.After(now.Add(time.Minute)) {
 		asked = relative(r.Asked.Unix(), now) + ", by the module's clock; it or the clock here is wrong"
 	}
 	t.add("asked", "%s", asked)
+	code := r.Code()
+	t.add("code", "%s %s, which is also shown where you asked; if it is not, deny", code[:4], code[4:])
 	t.add("ends", "%s", relative(r.Expires.Unix(), now))
 	o.progress.hide()
 	return t.print(o.t.out)

@@ -157,7 +157,9 @@ func loginRemote(c *cobra.Command, o *options, l *login, scope, broker, note str
 		return token, err
 	}
 	err = o.with(c.Context(), need{scope: scope, login: l}, func(m *hem.Client) error {
-		token, err = m.LoginRemote(c.Context(), b, hem.RemoteParams{Scope: scope, Note: note, Waiting: func(asked int, until time.Time) {
+		token, err = m.LoginRemote(c.Context(), b, hem.RemoteParams{Scope: scope, Note: note, Code: func(digits string) {
+			o.note("compare what the authenticator shows: code %s %s", digits[:4], digits[4:])
+		}, Waiting: func(asked int, until time.Time) {
 			o.note("%d asked for %q; waiting until %s", asked, scope, until.Local().Format(time.TimeOnly))
 			o.progress.say("waiting for an authenticator")
 		}})

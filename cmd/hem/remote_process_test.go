@@ -130,8 +130,13 @@ func testRemoteApproval(t *testing.T, p program) {
 		}
 	}
 	shown := watch("--allow-all=15m")
-	h.run(0, "", "login", "--remote", "--scope", scope)
-	if text := shown(); !strings.Contains(text, `"release"`) || !strings.Contains(text, "use the key named") || !strings.Contains(text, " s ago\n") || !strings.Contains(text, "allowed for 15 min") {
+	_, told := h.run(0, "", "login", "--remote", "--scope", scope)
+	text := shown()
+	_, code, _ := strings.Cut(told, ": code ")
+	if code, _, _ = strings.Cut(code, "\n"); len(code) != 9 || !strings.Contains(text, code) || !strings.Contains(text, "127.0.0.1, as the module saw it: its own host") {
+		t.Errorf("told:\n%s\nshown:\n%s", told, text)
+	}
+	if !strings.Contains(text, `"release"`) || !strings.Contains(text, "use the key named") || !strings.Contains(text, " s ago\n") || !strings.Contains(text, "allowed for 15 min") {
 		t.Errorf("shown:\n%s", text)
 	}
 	h.run(0, "message", "sign", "--alg", "Ed25519", key)

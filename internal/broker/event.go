@@ -19,6 +19,7 @@ type event struct {
 	JTI    string            `json:"jti"`
 	Exp    int64             `json:"exp"`
 	Scope  map[string]string `json:"scope"` // sealed, by pid, of those who can see it
+	From   map[string]string `json:"from,omitempty"`
 	State  eventState        `json:"state"`
 	By     string            `json:"by,omitzero"` // pid of who decided
 	Reply  string            `json:"reply,omitzero"`
@@ -84,13 +85,16 @@ func (b *Broker) eventNew(req api.EventNew) (api.EventStarted, error) {
 	eid := api.EncodeBase64(iss[:])
 	e := &event{
 		ID: newID(), SeenID: newID(), Day: day, EPK: req.EPK, JTI: c.JTI, Exp: min(c.Exp, now+eventLife),
-		Scope: map[string]string{}, durable: true, changed: make(chan struct{}),
+		Scope: map[string]string{}, From: map[string]string{}, durable: true, changed: make(chan struct{}),
 	}
 	b.mu.Lock()
 	for pid, sealed := range c.Scope {
 		// A module calls its own authenticators only.
 		if s := b.subscribers[pid]; s != nil && s.EID == eid && len(b.byPID[pid]) < api.MaxExtWaiting {
 			e.Scope[pid] = sealed
+			if from, ok := c.From[pid]; ok {
+				e.From[pid] = from
+			}
 		}
 	}
 	b.mu.Unlock()
@@ -217,7 +221,7 @@ func (b *Broker) eventData(seenID, pid string) (api.EventData, error) {
 	if err != nil {
 		return api.EventData{}, err
 	}
-	return api.EventData{JTI: e.JTI, Scope: e.Scope[pid], EPK: e.EPK, Exp: e.Exp}, nil
+	return api.EventData{JTI: e.JTI, Scope: e.Scope[pid], EPK: e.EPK, Exp: e.Exp, From: e.From[pid]}, nil
 }
 
 func (b *Broker) eventAllow(seenID, pid string, req api.EventAllow) error {

@@ -72,6 +72,9 @@ func (w *world) unbound(t *testing.T, m *hemtest.Module, scope string) (id strin
 // clear ends what still waits, as who knows a pid can.
 func (w *world) clear() {
 	for _, p := range []*person{w.alice, w.bob, w.carol} {
+		if p == nil {
+			continue
+		}
 		var all api.EventList
 		w.call("POST", pathList, api.EventPIDs{PID: []string{p.pairing.PID}}, &all)
 		for id := range all.EventID {

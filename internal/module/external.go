@@ -265,8 +265,13 @@ func (m *Module) ExtRequest(ctx context.Context, p *Pass, req api.ExtRequest) (a
 		Iss: st.identity.eid, Aud: api.EncodeBase64(epk.public[:]), Iat: p.now, Exp: p.now + purpose.Life(),
 		JTI: api.EncodeBase64(nonce[:]), Ctx: req.Ctx, Note: req.Note, Scope: sealedScopes{},
 	}
+	from := p.caller.Addr.Unmap().WithZone("")
 	for _, one := range st.pairings {
 		claims.Scope = append(claims.Scope, sealedScope{one.pid, session.SealScope(one.secret, nonce, shown)})
+		// Only clients that bind their requests have ever had more than the scope.
+		if len(bind) > 0 && from.IsValid() {
+			claims.From = append(claims.From, sealedScope{one.pid, session.SealFrom(one.secret, nonce, from.String())})
+		}
 	}
 	authreq, err := session.SignEJWT(epk.secret, claims)
 	return api.ExtRequestAnswer{AuthReq: authreq, EPK: claims.Aud}, err
@@ -329,6 +334,7 @@ type authReqClaims struct {
 	Ctx   string       `json:"ctx,omitzero"`
 	Note  string       `json:"note,omitzero"`
 	Scope sealedScopes `json:"scope"`
+	From  sealedScopes `json:"from,omitzero"`
 }
 
 type sealedScope struct{ pid, sealed string }

@@ -16,14 +16,30 @@ import (
 //
 // jti is the nonce of the authorisation request, 32 bytes, so K serves one
 // request: for the scope that was asked for, and for the one that was granted.
-const scopeScheme = "A"
+//
+// Where a request came from is sealed in the same way under a key of its own, so that
+// neither opens as the other:
+//
+//	K = HMAC-SHA256(X25519(aid, eid), jti ‖ "from")
+const (
+	scopeScheme = "A"
+	fromLabel   = "from"
+)
 
 // SealScope seals a scope. secret is set up with X25519(aid, eid).
 func SealScope(secret *suite.MACKey, jti Nonce, scope string) string {
-	k := secret.Sum(jti[:])
+	return sealText(secret.Sum(jti[:]), scope)
+}
+
+// SealFrom seals the address that a request came from.
+func SealFrom(secret *suite.MACKey, jti Nonce, address string) string {
+	return sealText(secret.Sum(jti[:], []byte(fromLabel)), address)
+}
+
+func sealText(k [suite.MACSize]byte, text string) string {
 	defer clear(k[:])
-	ciphertext := suite.EncryptCBC128([16]byte(k[:16]), [16]byte(k[16:]), []byte(scope))
-	return scopeScheme + api.EncodeBase64(append(ciphertext, suite.HMACSHA256(k[:], []byte(scope))...))
+	ciphertext := suite.EncryptCBC128([16]byte(k[:16]), [16]byte(k[16:]), []byte(text))
+	return scopeScheme + api.EncodeBase64(append(ciphertext, suite.HMACSHA256(k[:], []byte(text))...))
 }
 
 // OpenScope opens a sealed scope, or returns [ErrToken].
