@@ -151,6 +151,37 @@ type ConfigUpdated struct {
 	RebootRequired bool   `json:"reboot_required,omitzero"` // only when true
 }
 
+// SelfTest is the answer of GET /api/system/selftest. Times are Unix seconds of the
+// module's clock, set or not; 0: not in this boot, or before any time was known.
+type SelfTest struct {
+	LastSelfTestTS    int64 `json:"last_selftest_ts"` // when the battery before this one began
+	LastFLSState      int   `json:"last_fls_state"`   // the fail state it ended with
+	LastEntropyTestTS int64 `json:"last_entropytest_ts"`
+	LastKATTS         int64 `json:"last_kat_ts"` // last known answers
+	// KATBusy, there only when true: the battery goes on, ask again. Else
+	// FLSState and RepoStats are its result.
+	KATBusy    bool      `json:"kat_busy,omitzero"`
+	FLSState   int       `json:"fls_state"`   // bit mask, 0 is healthy
+	SelfTestTS int64     `json:"selftest_ts"` // when this battery began
+	RepoStats  RepoStats `json:"repo_stats"`
+	SEState    int       `json:"se_state"` // SEUnprovisioned or SEProvisioned
+}
+
+// What SelfTest.SEState says of the attestation key.
+const (
+	SEUnprovisioned = 0 // its certificate is the module's own
+	SEProvisioned   = 1 // it was given one
+)
+
+// RepoStats is how the key repository is. The TLS pair is not in it.
+type RepoStats struct {
+	Total      int64 `json:"total"`      // keys
+	Deleted    int64 `json:"deleted"`    // so far
+	Invalid    int64 `json:"invalid"`    // damaged ones that the last whole check found
+	Fragmented int64 `json:"fragmented"` // places made for keys that hold none now; the next keys take them
+	FreeSlots  int64 `json:"freeslots"`  // keys that can be added
+}
+
 // LoggerKey is the answer of GET /api/logger/key.
 type LoggerKey struct {
 	Key         string `json:"key"`          // eid_sign, Ed25519, 32 bytes

@@ -106,6 +106,7 @@ const (
 	StageDerive     Stage = "derive"     // deriving the key, some tenths of a second
 	StageLogin      Stage = "login"      // the module delays every login by half a second or more
 	StageWait       Stage = "wait"       // the module asked to come back later
+	StageSelfTest   Stage = "selftest"   // the module tests itself, a moment or minutes with very many keys
 )
 
 // A Client talks to one module as one persona. Make it with [New].

@@ -68,6 +68,8 @@ func (p *progress) stage(s hem.Stage) {
 		p.show("deriving the key from the passphrase")
 	case hem.StageLogin:
 		p.show("logging in")
+	case hem.StageSelfTest:
+		p.show("the module tests itself")
 	case hem.StageWait:
 		p.show("waiting, as the module asked for")
 	}

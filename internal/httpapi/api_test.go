@@ -45,6 +45,7 @@ var walk = []struct {
 	{"POST", "/api/system/upgrade/upload_ui", 413, 413, 401, 401, 401, 403, 413, 413, 413, "system:upgrade"},
 	{"GET", "/api/system/upgrade/check_fw", 404, 404, 401, 401, 401, 403, 404, 404, 404, "system:upgrade"},
 	{"GET", "/api/system/upgrade/check_ui", 404, 404, 401, 401, 401, 403, 404, 404, 404, "system:config"},
+	{"GET", "/api/system/selftest", 200, 200, 401, 401, 401, 200, 200, 200, 200, "any"},
 	{"GET", "/api/logger/key", 409, 409, 401, 401, 401, 403, 200, 200, 200, "logger:get"},
 	{"GET", "/api/logger/list", 409, 409, 401, 401, 401, 403, 200, 200, 200, "logger:get"},
 	{"GET", "/api/logger/list/{offset}", 409, 409, 401, 401, 401, 403, 406, 406, 406, "logger:get"},
@@ -307,7 +308,7 @@ func TestUnknownPaths(t *testing.T) {
 	p := newPeer(t, hemtest.New(t, nil))
 	for _, path := range []string{
 		"/", "/api", "/api/", "/api/auth", "/api/auth/token/", "//api/auth/token", "/api//auth/token", "/api/auth/../auth/token",
-		"/API/auth/token", "/api/system/selftest", "/api/auth/ext", "/api/auth/ext/init/", "/api/logger/list/0/1",
+		"/API/auth/token", "/api/system/selftest/", "/api/auth/ext", "/api/auth/ext/init/", "/api/logger/list/0/1",
 		"/api/keymgmt", "/api/keymgmt/", "/api/keymgmt/list/", "/api/keymgmt/list//", "/api/keymgmt/list/0/", "/api/keymgmt/list//1", "/api/keymgmt/list/0/1/2",
 		"/api/keymgmt/get", "/api/keymgmt/get/", "/api/keymgmt/get/" + walkKID + "/", "/api/keymgmt/delete/" + walkKID, "/api/keymgmt/create",
 		"/api/crypto/exdsa/sign", "/api/crypto/exdsa", "/api/crypto/sign", "/api/crypto/ecdh/" + walkKID,

@@ -74,6 +74,9 @@ func routes() []route {
 			return c.module.Config(c.pass), nil
 		}},
 		{method: "POST", path: "/api/system/config", op: module.OpConfigUpdate, serve: (*call).configUpdate},
+		{method: "GET", path: "/api/system/selftest", op: module.OpSelfTest, serve: func(c *call) (any, error) {
+			return c.module.SelfTest(c.ctx, c.pass)
+		}},
 		{method: "GET", path: "/api/system/reboot", op: module.OpReboot, closes: true, serve: func(c *call) (any, error) {
 			return nothing{}, c.module.Reboot(c.ctx, c.pass)
 		}},

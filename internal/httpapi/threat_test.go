@@ -131,7 +131,7 @@ func TestThreat_T08_T45_BrokenLog(t *testing.T) {
 		{"/api/logger/checkpoint", logger, 409}, {"/api/logger/tail/0", logger, 409},
 		{"/api/logger/key", config, 409}, // a wrong scope has to be recorded
 		{"/api/system/status", nil, 200}, {"/api/system/version", nil, 200}, {"/api/auth/token", nil, 200},
-		{"/api/system/config", config, 200}, {"/api/logger/key", logger, 200}, {"/api/system/checkin", nil, 200},
+		{"/api/system/config", config, 200}, {"/api/logger/key", logger, 200}, {"/api/system/selftest", logger, 409}, {"/api/system/checkin", nil, 200},
 	} {
 		p.expect("GET", c.path, c.token, c.want)
 	}

@@ -46,6 +46,15 @@ func (r *Ring) page(ctx context.Context, read func(store.Reader) (store.KeyPage,
 	return p, nil
 }
 
+// Counts are those of the repository.
+func (r *Ring) Counts(ctx context.Context) (counts store.KeyCounts, err error) {
+	err = r.cfg.Store.View(ctx, func(v store.Reader) (err error) {
+		counts, err = v.CountKeys(ctx)
+		return err
+	})
+	return counts, err
+}
+
 const (
 	sweepRows = 256
 	// sweepRest is how long a sweep rests after a batch, as a multiple of what

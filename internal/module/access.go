@@ -26,6 +26,7 @@ const (
 	OpCheckinFinish
 	OpConfigGet
 	OpConfigUpdate
+	OpSelfTest
 	OpReboot
 	OpShutdown
 	OpLoggerKey
@@ -150,6 +151,8 @@ func ruleOf(op Op) Rule {
 			Scopes: []string{api.ScopeSystemConfig, api.ScopeLoggerGet, api.ScopeExtPair}}
 	case OpConfigUpdate: // health, and what a fresh module takes, depend on the body
 		return Rule{Token: tokenUnlessFresh, Personas: true, Scopes: []string{api.ScopeSystemConfig}}
+	case OpSelfTest:
+		return Rule{Token: tokenUnlessFresh}
 	case OpReboot:
 		return Rule{Token: tokenUnlessFresh,
 			Scopes: []string{api.ScopeSystemConfig, api.ScopeSystemUpgrade, api.ScopeSystemShutdown}}

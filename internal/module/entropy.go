@@ -1,19 +1,16 @@
 package module
 
 import (
+	"fmt"
 	"io"
 
-	"softhem/internal/audit"
 	"softhem/internal/suite"
 )
 
-// trngFailed says that the source of random bytes failed its health tests.
-var trngFailed = audit.Record{Type: audit.TRNGFailed, Result: audit.Failed}
-
-// testEntropy runs the health tests over bytes of the source, latches a failure,
-// and tells whether it is the first of this boot. Beside a source that gives the
-// wrong bytes it finds one that gives none. What it reads is used for nothing else.
-func (m *Module) testEntropy(st *state) (failed bool) {
+// testEntropy runs the health tests over bytes of the source. Beside a source that
+// gives the wrong bytes they find one that gives none. What is read is used for
+// nothing else.
+func (m *Module) testEntropy(st *state) error {
 	samples := make([]byte, suite.EntropySamples)
 	err := m.readEntropy(st, samples)
 	if err == nil {
@@ -21,13 +18,12 @@ func (m *Module) testEntropy(st *state) (failed bool) {
 	}
 	t := st.tests
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.entropy, t.sample = m.logTime(), samples[len(samples)-1]
-	t.mu.Unlock()
-	if err == nil || st.fail.Or(flsEntropy)&flsEntropy != 0 {
-		return false
+	if err != nil {
+		return fmt.Errorf("the source of random bytes failed: %w", err)
 	}
-	m.log.Error("the source of random bytes failed; the module will not work", "error", err)
-	return true
+	return nil
 }
 
 // readEntropy fills samples from the source, or as the diagnostics broke it.

@@ -195,7 +195,7 @@ func (m *Module) bootWith(ctx context.Context, old *state) error {
 
 // beginBackground starts what goes on beside the serving in a boot.
 func (m *Module) beginBackground(ctx context.Context, st *state) {
-	m.sweep.start(ctx, func(ctx context.Context) { m.sweepKeys(ctx, st) })
+	m.sweep.start(ctx, func(ctx context.Context) { m.sweepAfterBoot(ctx, st) })
 	m.watch.start(ctx, func(ctx context.Context) { m.watchHealth(ctx, st) })
 }
 

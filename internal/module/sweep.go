@@ -49,20 +49,21 @@ func (b *background) stopLocked() {
 // background. The module serves meanwhile: every key is checked on its own
 // whenever it is read.
 
-// sweepKeys reads every key of the boot whose state is st. What it finds
-// damaged latches the fail state.
-func (m *Module) sweepKeys(ctx context.Context, st *state) {
+// sweepKeys reads every key of the boot whose state is st, and returns how many are
+// damaged, which latches the fail state.
+func (m *Module) sweepKeys(ctx context.Context, st *state) (damaged int64, err error) {
 	start := time.Now()
-	damaged := 0
 	checked, err := m.keys.Sweep(ctx, func(d *keyring.DamagedError) {
 		damaged++
 		m.keyDamaged(ctx, st, d)
 	})
 	switch {
 	case ctx.Err() != nil:
+		return damaged, ctx.Err()
 	case err != nil:
 		m.log.ErrorContext(ctx, "the stored keys could not all be checked", "checked", checked, "error", err)
 	case checked > 0:
 		m.log.InfoContext(ctx, "all stored keys were checked", "keys", checked, "damaged", damaged, "took", time.Since(start).Round(time.Millisecond))
 	}
+	return damaged, err
 }

@@ -64,8 +64,9 @@ type KeyPage struct {
 	Keys  []Key
 }
 
-// KeyCounts is how many keys there are, and how many were deleted so far.
-type KeyCounts struct{ Live, Deleted int64 }
+// KeyCounts is how many keys there are, how many were deleted so far, and how
+// many places for one the store has made that hold none.
+type KeyCounts struct{ Live, Deleted, Spare int64 }
 
 // KeyReader reads keys.
 type KeyReader interface {

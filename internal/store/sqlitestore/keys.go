@@ -176,7 +176,7 @@ func (r *reader) CountKeys(ctx context.Context) (store.KeyCounts, error) {
 	if err := r.loadTotals(); err != nil {
 		return store.KeyCounts{}, err
 	}
-	return store.KeyCounts{Live: r.totals.live, Deleted: r.totals.deleted}, nil
+	return store.KeyCounts{Live: r.totals.live, Deleted: r.totals.deleted, Spare: r.totals.slots - r.totals.live}, nil
 }
 
 func (t *tx) InsertKey(ctx context.Context, k store.Key) error {
