@@ -90,6 +90,11 @@ var importRules = []struct {
 		[]string{"softhem/internal/disk"},
 	},
 	{
+		"log sinks are connected by one package, and what writes the log does not wait for a network",
+		func(p string) bool { return p == "softhem/internal/syslog" },
+		[]string{"softhem/internal/server", "softhem/cmd/hem"},
+	},
+	{
 		"tests' tools are for tests; hemtest is one",
 		func(p string) bool { return p == "testing" || p == "softhem/hemtest" },
 		[]string{"softhem/hemtest", "softhem/internal/store/storetest"},

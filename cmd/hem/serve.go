@@ -191,6 +191,11 @@ func (s *service) warn() {
 	if s.o.Quirks != module.NoQuirks {
 		s.log.Warn("QUIRKS: this module imitates the faults of a firmware, wrong answers among them; it is for tests of clients, and not to be relied on", "quirks", string(s.o.Quirks))
 	}
+	for _, target := range s.o.AuditSyslog {
+		if target.Open() {
+			s.log.Warn("records of the log go over the network in clear; who listens in learns who does what with which key, and who is on the way can change them; take tls://", "sink", target.String())
+		}
+	}
 	if !s.o.RequireTLSLogin {
 		s.log.Warn("logins are taken over plain HTTP from everywhere; who listens in can use their tokens, and test guesses of the passphrases")
 	}

@@ -17,6 +17,7 @@ import (
 	"softhem/internal/module"
 	"softhem/internal/server"
 	"softhem/internal/session"
+	"softhem/internal/syslog"
 )
 
 // serveOptions is what the flags of hem serve say. Most of them stand where
@@ -82,6 +83,8 @@ func newServeFlags() (*pflag.FlagSet, *serveOptions) {
 		{"strict", audit.Strict}, {"relaxed", audit.Relaxed},
 	}}, "audit-durability", "a record is on disk before the answer leaves, or within a second")
 	fs.BoolVar(&o.AuditCompact, "audit-compact", false, "record the use of a private key in one line instead of two")
+	fs.Var(list[syslog.Target]{&o.AuditSyslog, syslog.ParseTarget, syslog.Target.String}, "audit-syslog", "send each record to a syslog sink too, `URL`: tls://HOST:PORT, tcp://HOST:PORT, unix:///PATH or unixgram:///PATH; repeatable")
+	fs.StringVar(&o.AuditSyslogCA, "audit-syslog-ca", "", "PEM `FILE` of the CA of sinks on TLS (default: the system's)")
 	fs.Int64Var(&o.MaxKeys, "max-keys", o.MaxKeys, "take `N` keys at most")
 
 	fs.Var(address{&o.MetricsAddr}, "metrics", "`ADDR` of Prometheus metrics, /healthz and /readyz")
@@ -125,7 +128,7 @@ func (source sourceFunc) anyOf(flags ...string) string {
 func (o *serveOptions) check(source sourceFunc, env func(string) (string, bool)) error {
 	for flag, value := range map[string]string{
 		"data": o.DataDir, "tls-cert": o.TLSCert, "tls-key": o.TLSKey, "root-key": o.RootKey.File,
-		"root-key-identity": o.RootKey.Identity, "root-key-passphrase-file": o.RootKey.PassphraseFile,
+		"root-key-identity": o.RootKey.Identity, "root-key-passphrase-file": o.RootKey.PassphraseFile, "audit-syslog-ca": o.AuditSyslogCA,
 		"dev-user-passphrase": o.devUser, "dev-master-passphrase": o.devMaster,
 	} {
 		if value == "" && source(flag) != "" {

@@ -115,7 +115,7 @@ func TestServeSettingsHaveThreeSpellings(t *testing.T) {
 	examples := map[string]string{
 		"http": "127.0.0.1:1", "https": "off", "tls-name": "x.test", "behind-proxy": "10.0.0.0/8", "rtc": "checkin", "profile": "epa",
 		"trusted-backend": strings.Repeat("CQkJ", 10) + "CQk", "upgrade-key": strings.Repeat("CQkJ", 10) + "CQk", "max-token-ttl": "1h", "login-delay": "600ms", "login-penalty": "2s",
-		"login-penalty-window": "20s", "audit-durability": "relaxed", "max-keys": "5", "quirks": "fw1.2.2", "metrics": "127.0.0.1:2", "log-format": "json", "log-level": "warn", "with-broker": "127.0.0.1:3",
+		"login-penalty-window": "20s", "audit-durability": "relaxed", "max-keys": "5", "audit-syslog": "tls://log.test:6514", "quirks": "fw1.2.2", "metrics": "127.0.0.1:2", "log-format": "json", "log-level": "warn", "with-broker": "127.0.0.1:3",
 	}
 	fs, _ := newServeFlags()
 	fs.VisitAll(func(f *pflag.Flag) {

@@ -131,7 +131,7 @@ func fill(f file, from, to int64) (int64, error) {
 }
 
 // put writes rendered lines at the end of the file. What follows the log (the
-// tree, later a sink) sees every line here, once, in order, but for those that
+// tree and the sink) sees every line here, once, in order, but for those that
 // StartBoot begins a file with.
 func (l *Log) put(lines []byte, next cursor) error {
 	s := l.seg
@@ -141,8 +141,18 @@ func (l *Log) put(lines []byte, next cursor) error {
 	l.planCheckpoint(next.seq - s.seq)
 	s.cursor = next
 	s.end += int64(len(lines))
+	leaf := l.tree.size
 	l.grow(lines)
 	l.lastTime.Store(next.time)
+	if err := l.settle(); err != nil {
+		return err
+	}
+	l.tellSink(Written{Leaf: leaf, Lines: lines})
+	return nil
+}
+
+// settle makes what was written as durable as asked for.
+func (l *Log) settle() error {
 	l.syncing.Lock()
 	defer l.syncing.Unlock()
 	l.dirty = true

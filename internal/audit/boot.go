@@ -116,7 +116,9 @@ func (l *Log) StartBoot(ctx context.Context, first ...Record) error {
 	l.ids = append(l.ids, s.id)
 	l.current = s.id
 	l.mu.Unlock()
+	leaf := l.tree.size
 	l.grow(lines[header:])
+	l.tellSink(Written{Leaf: leaf, Header: string(lines[:header-1]), Lines: lines[header:]})
 	h, err := l.sign(l.tree, s.id)
 	if err == nil {
 		l.keepHead(ctx, h)

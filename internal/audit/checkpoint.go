@@ -39,8 +39,11 @@ func (c Checkpoint) text() string {
 	return fmt.Sprintf("%s\n%d\n%s\n", c.Origin, c.Size, c.Root)
 }
 
+// OriginPrefix is what every origin begins with.
+const OriginPrefix = "softhem/"
+
 // Origin is the origin of the checkpoints of the module whose EncedoID is eid.
-func Origin(eid []byte) string { return "softhem/" + hex.EncodeToString(eid) }
+func Origin(eid []byte) string { return OriginPrefix + hex.EncodeToString(eid) }
 
 // An eidSigner signs notes in the name of a module.
 type eidSigner struct {
@@ -87,7 +90,7 @@ func ParseCheckpoint(text, eidSign []byte) (Checkpoint, error) {
 		return c, errors.New("audit: no checkpoint: fewer than three lines")
 	}
 	c.Origin = string(lines[0])
-	if eid, ok := strings.CutPrefix(c.Origin, "softhem/"); !ok || !isHex32(eid) {
+	if eid, ok := strings.CutPrefix(c.Origin, OriginPrefix); !ok || !isHex32(eid) {
 		return c, errors.New("audit: no checkpoint of a module: the first line is not softhem/ and 64 hex digits")
 	}
 	size, err := strconv.ParseInt(string(lines[1]), 10, 64)

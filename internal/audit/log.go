@@ -93,6 +93,8 @@ type Config struct {
 	// 10 s. So much of the log's end may be put back unnoticed by the module.
 	CheckpointRecords  int
 	CheckpointInterval time.Duration
+	// Sink hears of every record beside the files; nil = nobody does.
+	Sink Sink
 	// Logger takes what the operator should know; nil = nothing.
 	Logger *slog.Logger
 	// FreeSpace returns the bytes that are free for the log; nil = asks the

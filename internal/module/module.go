@@ -41,6 +41,8 @@ type Config struct {
 	AuditDir string
 	// AuditDurability says when a record counts as written.
 	AuditDurability audit.Durability
+	// AuditSink hears of every record beside the files; nil if nobody does.
+	AuditSink AuditSink
 	// AuditCompact leaves the second record of an operation that used a
 	// private key, KEY_USAGE_PKEY, out.
 	AuditCompact bool
@@ -139,7 +141,7 @@ func New(ctx context.Context, cfg Config) (*Module, error) {
 	log, err := audit.Open(ctx, audit.Config{
 		Dir: cfg.AuditDir, Store: cfg.Store, Sealer: cfg.Sealer, Sign: st.identity.signing.Sign,
 		EIDSign: st.identity.signing.Public(), Origin: audit.Origin(st.identity.key.Public()),
-		Product: build.Product(), Durability: cfg.AuditDurability, Logger: cfg.Logger,
+		Product: build.Product(), Durability: cfg.AuditDurability, Logger: cfg.Logger, Sink: cfg.sink(),
 		Now: m.logTime,
 	})
 	if err != nil {

@@ -19,6 +19,7 @@ func (m *Module) wipe(ctx context.Context, p *Pass) (ConfigOutcome, error) {
 	m.recordOrGoOn(ctx, audit.Record{Type: audit.ConfigUpdated, Who: p.who()})
 	m.wiped.Store(true) // nobody enters any more
 	m.endBackground()   // it would find every key damaged
+	m.tellSinksOfWipe(ctx)
 	if err := m.cfg.Destroy(); err != nil {
 		m.wiped.Store(false)
 		m.beginBackground(ctx, m.state.Load())

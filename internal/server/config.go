@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"softhem/internal/audit"
@@ -16,6 +17,7 @@ import (
 	"softhem/internal/seal"
 	"softhem/internal/session"
 	"softhem/internal/suite"
+	"softhem/internal/syslog"
 )
 
 // Config is everything that can be decided about a module. DefaultConfig has
@@ -67,6 +69,10 @@ type Config struct {
 	AuditDurability audit.Durability
 	// AuditCompact records the use of a private key in one line, not two.
 	AuditCompact bool
+	// AuditSyslog get every record too; AuditSyslogCA is the PEM file of whom the
+	// certificates of those on TLS must come from, empty for the system's.
+	AuditSyslog   []syslog.Target
+	AuditSyslogCA string
 	// MaxKeys is how many keys the module takes.
 	MaxKeys int64
 
@@ -115,10 +121,17 @@ func (c *Config) validate() error {
 		return errors.New("an EPA has no diagnostics; take --profile ppa, or leave out --diag")
 	case c.Diag && !c.DiagRemote && len(c.Proxies) > 0:
 		return errors.New("who comes through a proxy could break and wipe a module with --diag; leave out --behind-proxy, or add --diag-allow-remote")
+	case c.AuditSyslogCA != "" && !slices.ContainsFunc(c.AuditSyslog, syslog.Target.IsTLS):
+		return errors.New("a CA for syslog sinks is named, and there is none on TLS; name one as tls://HOST:PORT, or leave the CA out")
 	case c.MaxKeys <= 0:
 		return errors.New("a module that takes no keys is of no use; allow one at least")
 	case c.MaxTokenTTL <= 0:
 		return errors.New("the longest life of a token must be more than nothing")
+	}
+	for i, t := range c.AuditSyslog {
+		if slices.Contains(c.AuditSyslog[:i], t) {
+			return fmt.Errorf("the syslog sink %s is named twice", t)
+		}
 	}
 	if err := c.validateBackends(); err != nil {
 		return err

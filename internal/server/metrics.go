@@ -12,6 +12,7 @@ import (
 
 	"softhem/internal/build"
 	"softhem/internal/module"
+	"softhem/internal/syslog"
 )
 
 // metrics is what an operator's Prometheus reads, on a registry of its own.
@@ -22,7 +23,7 @@ type metrics struct {
 	known    sync.Map // of observed to series
 }
 
-func newMetrics(m func() *module.Module) *metrics {
+func newMetrics(m func() *module.Module, sinks *syslog.Sinks) *metrics {
 	x := &metrics{
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -63,7 +64,41 @@ func newMetrics(m func() *module.Module) *metrics {
 			ConstLabels: prometheus.Labels{"version": build.Version()},
 		}, func() float64 { return 1 }),
 	)
+	if sinks != nil {
+		x.registry.MustRegister(sinkMetrics{sinks})
+	}
 	return x
+}
+
+// sinkMetrics tells how the log's sinks do.
+type sinkMetrics struct{ sinks *syslog.Sinks }
+
+func (sinkMetrics) descs() (up, queued, sent, dropped, failures *prometheus.Desc) {
+	desc := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("softhem_audit_sink_"+name, help, []string{"sink"}, nil)
+	}
+	return desc("up", "1 while the sink is connected."),
+		desc("queued_bytes", "Bytes of log lines that wait for the sink."),
+		desc("records_sent_total", "Records sent; those sent again after a connection broke count again."),
+		desc("records_dropped_total", "Records the sink missed because its queue was full."),
+		desc("failures_total", "Connections that broke, and attempts to connect that failed.")
+}
+
+func (m sinkMetrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
+
+func (m sinkMetrics) Collect(ch chan<- prometheus.Metric) {
+	up, queued, sent, dropped, failures := m.descs()
+	for _, s := range m.sinks.Stats() {
+		isUp := 0.0
+		if s.Up {
+			isUp = 1
+		}
+		ch <- prometheus.MustNewConstMetric(up, prometheus.GaugeValue, isUp, s.Target)
+		ch <- prometheus.MustNewConstMetric(queued, prometheus.GaugeValue, float64(s.QueuedBytes), s.Target)
+		ch <- prometheus.MustNewConstMetric(sent, prometheus.CounterValue, float64(s.Sent), s.Target)
+		ch <- prometheus.MustNewConstMetric(dropped, prometheus.CounterValue, float64(s.Dropped), s.Target)
+		ch <- prometheus.MustNewConstMetric(failures, prometheus.CounterValue, float64(s.Disconnected), s.Target)
+	}
 }
 
 // observed is a route with a status; there are a few dozen.

@@ -24,6 +24,7 @@ import (
 	"softhem/internal/module"
 	"softhem/internal/seal"
 	"softhem/internal/suite"
+	"softhem/internal/syslog"
 	"softhem/internal/upgrade"
 )
 
@@ -45,6 +46,7 @@ type Server struct {
 	cfg     Config
 	random  io.Reader // of identities: one stream for all of them, or a seed would give the old one again
 	metrics *metrics
+	sinks   *syslog.Sinks // nil if there are none
 	current atomic.Pointer[instance]
 
 	httpsUp    atomic.Bool
@@ -80,7 +82,10 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, random: randomSource(cfg.Seed), failed: make(chan error, 4), shutdown: make(chan struct{})}
-	s.metrics = newMetrics(s.Module)
+	if err := s.openSinks(); err != nil {
+		return nil, err
+	}
+	s.metrics = newMetrics(s.Module, s.sinks)
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.Stop(ctx))
 	}
@@ -132,7 +137,7 @@ func (s *Server) run(ctx context.Context, d *data) (err error) {
 		TrustedBackends: cfg.TrustedBackends, MaxTokenTTL: cfg.MaxTokenTTL,
 		Damping: cfg.Damping, RequireTLSLogin: cfg.RequireTLSLogin,
 		TLS: i.certs, HTTPSUp: s.httpsUp.Load, Destroy: s.destroy(d), Upgrades: i.images,
-		Rand: s.random, Logger: cfg.Logger,
+		Rand: s.random, Logger: cfg.Logger, AuditSink: s.auditSink(),
 	})
 	if err != nil {
 		return err
@@ -394,6 +399,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	if i := s.current.Load(); i != nil {
 		errs = append(errs, i.module.Close(drain), i.images.Close(), i.data.close())
 	}
+	s.closeSinks(ctx)
 	if s.caTemp != "" {
 		errs = append(errs, os.RemoveAll(s.caTemp))
 	}
