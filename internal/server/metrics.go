@@ -75,13 +75,13 @@ type sinkMetrics struct{ sinks *syslog.Sinks }
 
 func (sinkMetrics) descs() (up, queued, sent, dropped, failures *prometheus.Desc) {
 	desc := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc("softhem_audit_sink_"+name, help, []string{"sink"}, nil)
+		return prometheus.NewDesc(name, help, []string{"sink"}, nil)
 	}
-	return desc("up", "1 while the sink is connected."),
-		desc("queued_bytes", "Bytes of log lines that wait for the sink."),
-		desc("records_sent_total", "Records sent; those sent again after a connection broke count again."),
-		desc("records_dropped_total", "Records the sink missed because its queue was full."),
-		desc("failures_total", "Connections that broke, and attempts to connect that failed.")
+	return desc("softhem_audit_sink_up", "1 while the sink is connected."),
+		desc("softhem_audit_sink_queued_bytes", "Bytes of log lines that wait for the sink."),
+		desc("softhem_audit_sink_records_sent_total", "Records sent; those sent again after a connection broke count again."),
+		desc("softhem_audit_sink_records_dropped_total", "Records the sink missed because its queue was full."),
+		desc("softhem_audit_sink_failures_total", "Connections that broke, and attempts to connect that failed.")
 }
 
 func (m sinkMetrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
