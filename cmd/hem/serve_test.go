@@ -63,6 +63,7 @@ func TestServe(t *testing.T) {
 		"names of a broker": testDomain,
 		"broker inside":     testServeWithBroker,
 		"broker killed":     testBrokerKilled,
+		"fast clock":        testRemoteFastClock,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

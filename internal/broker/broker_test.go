@@ -32,6 +32,7 @@ type station struct {
 	db     *brokerdb.DB
 	url    string
 	clock  atomic.Int64 // nanoseconds that its clock is ahead
+	now    func() time.Time
 }
 
 func startBroker(t testing.TB, dir string) *station { return startBrokerWith(t, dir, broker.Config{}) }
@@ -44,8 +45,8 @@ func startBrokerWith(t testing.TB, dir string, cfg broker.Config) *station {
 		t.Fatal(err)
 	}
 	s := &station{t: t, db: db}
-	cfg.DB, cfg.Logger = db, slog.New(slog.DiscardHandler)
-	cfg.Now = func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) }
+	s.now = func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) }
+	cfg.DB, cfg.Logger, cfg.Now = db, slog.New(slog.DiscardHandler), s.now
 	s.broker, err = broker.New(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -14,10 +14,13 @@ const (
 	ClockCheckin                    // unset after every boot until a check-in sets it
 )
 
-// backwardsGrace is how far, in seconds, time may be behind the clock without
-// anything happening: a check-in leaves the clock alone, a host's clock is
-// waited for. Anything larger is a step back.
+// backwardsGrace is how far, in seconds, time may be behind the clock and be
+// waited for: the clock stands until it is there. Anything larger is a step back.
 const backwardsGrace = 60
+
+// agreement is how far, in seconds, a clock may be ahead of a check-in without
+// anything happening: both ends round.
+const agreement = 2
 
 // clock is the module's RTC. It never runs backwards by itself; a step back is
 // reported, because nonces and tokens that ended would come to life again.
@@ -36,15 +39,19 @@ type clock struct {
 // anchor ties module time to host time. The difference of host times is
 // monotonic where the host's clock is time.Now.
 type anchor struct {
-	unix int64
-	at   time.Time
-	gain int64 // percent
+	unix  int64
+	at    time.Time
+	gain  int64 // percent
+	floor int64 // the clock stands here while the time is behind it
 }
 
-func (a *anchor) now(host time.Time) int64 {
+// time is what a check-in lets the module know of the time. It may be behind now.
+func (a *anchor) time(host time.Time) int64 {
 	passed := host.Sub(a.at)
 	return a.unix + int64((passed+passed/100*time.Duration(a.gain))/time.Second)
 }
+
+func (a *anchor) now(host time.Time) int64 { return max(a.time(host), a.floor) }
 
 // start begins a boot: an unset clock continues from last.
 func (c *clock) start(last int64) {
@@ -87,6 +94,16 @@ func (c *clock) now(trusted bool) (unix int64, set, steppedBack bool) {
 	}
 }
 
+// time is the time to tell others who have a clock of their own: while the clock
+// stands and waits, it is that which is waited for. Nothing ends by it.
+func (c *clock) time(trusted bool) int64 {
+	if a := c.set.Load(); a != nil && c.source == ClockCheckin {
+		return a.time(c.host())
+	}
+	unix, _, _ := c.now(trusted)
+	return unix
+}
+
 // stepBack lets the host's clock be earlier than it was.
 func (c *clock) stepBack(unix int64) { c.floor.Store(unix) }
 
@@ -116,17 +133,31 @@ type setting struct {
 // plan works out what setting the clock to unix means. The time was read by a
 // backend at some moment of the last elapsed seconds, which whoever carries it
 // can draw out; so the true time lies between unix and unix+elapsed, and a set
-// clock that agrees with that, or is up to a minute ahead of it, is left alone. Else
-// a stranger could set the clock back, and end all tokens, by delivering late.
+// clock that agrees with that is left alone. One that is up to a minute ahead stands
+// until that time, the later end, is there. Else a stranger could set the clock
+// back, and end all tokens, by delivering late, or make it stand too long.
 func (c *clock) plan(unix, elapsed int64, trusted bool) setting {
 	old, _, _ := c.now(trusted)
 	s := setting{old: old, before: c.set.Load()}
-	ahead := old - (unix + elapsed)
-	if c.source != ClockCheckin || s.before != nil && old >= unix && ahead <= backwardsGrace {
+	if c.source != ClockCheckin {
 		return s
 	}
-	s.changes, s.stepsBack = true, ahead > backwardsGrace
 	s.new = &anchor{unix: unix, at: c.host(), gain: c.gain}
+	standsFor := old - (unix + elapsed) // if it waits for that time; negative: it is behind
+	if s.before == nil {
+		s.changes, s.stepsBack = true, standsFor > backwardsGrace
+		return s
+	}
+	known := s.before.time(s.new.at)
+	switch {
+	case known < unix:
+		s.changes, s.new.floor = true, old // a clock that stands is not let go before its time
+	case known <= unix+elapsed+agreement:
+	case standsFor <= backwardsGrace:
+		s.changes, s.new.unix, s.new.floor = true, unix+elapsed, old
+	default:
+		s.changes, s.stepsBack = true, true
+	}
 	return s
 }
 

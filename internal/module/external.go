@@ -261,8 +261,11 @@ func (m *Module) ExtRequest(ctx context.Context, p *Pass, req api.ExtRequest) (a
 	}
 	st, purpose := p.state, requestPurpose(req.Scope)
 	nonce := st.boot.NewRequestNonce(purpose, req.Scope, bind, p.now)
+	// The broker and the authenticators have clocks of their own, and refuse what
+	// is ahead of them.
+	iat := m.clock.time(st.config.TrustedTS)
 	claims := authReqClaims{
-		Iss: st.identity.eid, Aud: api.EncodeBase64(epk.public[:]), Iat: p.now, Exp: p.now + purpose.Life(),
+		Iss: st.identity.eid, Aud: api.EncodeBase64(epk.public[:]), Iat: iat, Exp: iat + purpose.Life(),
 		JTI: api.EncodeBase64(nonce[:]), Ctx: req.Ctx, Note: req.Note, Scope: sealedScopes{},
 	}
 	from := p.caller.Addr.Unmap().WithZone("")
