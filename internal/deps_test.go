@@ -67,10 +67,10 @@ var importRules = []struct {
 	{
 		"HTTP is at the edges",
 		func(p string) bool { return p == "net/http" },
-		[]string{"softhem/api", "softhem/hem", "softhem/hemtest", "softhem/conformance", "softhem/internal/httpapi", "softhem/internal/server", "softhem/internal/load", "softhem/internal/broker", "softhem/cmd/hem"},
+		[]string{"softhem/api", "softhem/hem", "softhem/hemtest", "softhem/conformance", "softhem/internal/httpapi", "softhem/internal/server", "softhem/internal/load", "softhem/internal/broker", "softhem/internal/control", "softhem/cmd/hem"},
 	},
 	{
-		"the root key is read in one place, and files are encrypted in one other: age is the format of both",
+		"the root key is read in one place, and files, backups among them, are encrypted in one other: age is the format of both",
 		func(p string) bool { return strings.HasPrefix(p, "filippo.io/age") },
 		[]string{"softhem/internal/seal", "softhem/internal/envelope"},
 	},

@@ -66,18 +66,30 @@ end. The master's passphrase cannot be changed.`,
 // newPassphrase gets a passphrase that is to be set, from a file or twice from
 // the terminal, and judges it. The caller clears it.
 func (o *options) newPassphrase(ctx context.Context, command, flag, role, path string, allowEmpty bool) ([]byte, error) {
-	passphrase, err := o.secret(ctx, flag, path, "New passphrase of the "+role+": ")
+	return o.secretTwice(ctx, flag, role, path, func(passphrase []byte) error {
+		switch n := utf8.RuneCount(passphrase); {
+		case n == 0 && !allowEmpty:
+			return &usageError{command, fmt.Sprintf("the passphrase of the %s is empty; if that is meant, add --allow-empty-passphrase", role)}
+		case n < shortPassphrase:
+			o.warn("the passphrase of the %s has fewer than %d characters: who sees its public key can find it by trying", role, shortPassphrase)
+		}
+		return nil
+	})
+}
+
+// secretTwice gets a passphrase of something from a file, or from the terminal:
+// there once, and again if judge takes it. The caller clears it.
+func (o *options) secretTwice(ctx context.Context, flag, of, path string, judge func([]byte) error) ([]byte, error) {
+	passphrase, err := o.secret(ctx, flag, path, "New passphrase of the "+of+": ")
 	if err != nil {
 		return nil, err
 	}
 	if passphrase == nil {
 		passphrase = []byte{} // nil would count as none given
 	}
-	switch n := utf8.RuneCount(passphrase); {
-	case n == 0 && !allowEmpty:
-		return nil, &usageError{command, fmt.Sprintf("the passphrase of the %s is empty; if that is meant, add --allow-empty-passphrase", role)}
-	case n < shortPassphrase:
-		o.warn("the passphrase of the %s has fewer than %d characters: who sees its public key can find it by trying", role, shortPassphrase)
+	if err := judge(passphrase); err != nil {
+		clear(passphrase)
+		return nil, err
 	}
 	if path != "" {
 		return passphrase, nil
@@ -85,7 +97,7 @@ func (o *options) newPassphrase(ctx context.Context, command, flag, role, path s
 	again, err := o.secret(ctx, flag, path, "The same again: ")
 	defer clear(again)
 	if err == nil && !bytes.Equal(passphrase, again) {
-		err = fmt.Errorf("the two entries of the %s's passphrase differ; nothing was sent, start again", role)
+		err = fmt.Errorf("the two entries of the %s's passphrase differ; nothing was done, start again", of)
 	}
 	if err != nil {
 		clear(passphrase)

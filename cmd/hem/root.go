@@ -15,6 +15,7 @@ import (
 const (
 	groupModule = "module"
 	groupClient = "client"
+	groupKeep   = "keep"
 	groupDocs   = "docs"
 )
 
@@ -54,6 +55,7 @@ Exit status:
 	}
 	root.AddGroup(
 		&cobra.Group{ID: groupModule, Title: "Be a module, or a broker:"},
+		&cobra.Group{ID: groupKeep, Title: "Keep a module, on its own host:"},
 		&cobra.Group{ID: groupClient, Title: "Talk to a module:"},
 		&cobra.Group{ID: groupDocs, Title: "Help:"},
 	)
@@ -61,6 +63,10 @@ Exit status:
 
 	for _, c := range []*cobra.Command{newServeCmd(t), newBrokerCmd(t)} {
 		c.GroupID = groupModule
+		root.AddCommand(c)
+	}
+	for _, c := range []*cobra.Command{newBackupCmd(t, o), newRestoreCmd(t, o)} {
+		c.GroupID = groupKeep
 		root.AddCommand(c)
 	}
 	for _, c := range []*cobra.Command{

@@ -64,6 +64,7 @@ func TestServe(t *testing.T) {
 		"broker inside":     testServeWithBroker,
 		"broker killed":     testBrokerKilled,
 		"fast clock":        testRemoteFastClock,
+		"backup killed":     testBackupKilled,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -66,6 +66,15 @@ const (
 // open, and returns how many it read. It works in short views and rests between
 // them.
 func (r *Ring) Sweep(ctx context.Context, damaged func(*DamagedError)) (checked int64, err error) {
+	return r.sweep(ctx, sweepRest, damaged)
+}
+
+// SweepAtOnce is Sweep without rests, for a repository that nobody uses.
+func (r *Ring) SweepAtOnce(ctx context.Context, damaged func(*DamagedError)) (checked int64, err error) {
+	return r.sweep(ctx, 0, damaged)
+}
+
+func (r *Ring) sweep(ctx context.Context, rests time.Duration, damaged func(*DamagedError)) (checked int64, err error) {
 	for seq := int64(0); ; {
 		start := time.Now()
 		var rows []store.Key
@@ -86,7 +95,7 @@ func (r *Ring) Sweep(ctx context.Context, damaged func(*DamagedError)) (checked 
 		if len(rows) < sweepRows {
 			return checked, nil
 		}
-		rest := time.NewTimer(sweepRest * time.Since(start))
+		rest := time.NewTimer(rests * time.Since(start))
 		select {
 		case <-rest.C:
 		case <-ctx.Done():

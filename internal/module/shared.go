@@ -26,6 +26,7 @@ type auditLog interface {
 	OpenFile(id string) (io.ReadCloser, int64, error)
 	Checkpoint(ctx context.Context) ([]byte, error)
 	Tail(ctx context.Context, leaf int64) ([]byte, error)
+	Freeze(ctx context.Context, hold func() error) (*audit.Frozen, error)
 	RolledBack() bool
 	Broken() error
 	Close(ctx context.Context) error

@@ -52,8 +52,7 @@ func LoadRoot(src RootSource) (Secret, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the root key: %w", err)
 	}
-	trimmed := bytes.TrimLeft(b, " \t\r\n") // armor may follow white space
-	if bytes.HasPrefix(b, []byte(ageBinary)) || bytes.HasPrefix(trimmed, []byte(ageArmor)) {
+	if isAge(b) {
 		return src.openAge(b)
 	}
 	defer clear(b)

@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"softhem/internal/backup"
 	"softhem/internal/seal"
-	"softhem/internal/store"
 	"softhem/internal/store/sqlitestore"
 	"softhem/internal/upgrade"
 )
@@ -25,13 +26,21 @@ import (
 //	audit/      the log, a file a boot
 //	ca.pem      the certificate clients have to trust
 //	upgrade/    firmware and console images; see package upgrade
+//
+// and while it runs, see internal/control and backup.go:
+//
+//	control.sock  for those who keep the module
+//	backup.new    the copy of hem.db that a backup is made from
+//	check.new/    a backup that is being tried out
 const (
 	fileLock   = "lock"
-	fileRoot   = "root.key"
-	fileDB     = "hem.db"
-	dirAudit   = "audit"
+	fileRoot   = backup.NameRootKey
+	fileDB     = backup.NameStore
+	dirAudit   = backup.DirAudit
 	fileCA     = "ca.pem"
 	dirUpgrade = "upgrade"
+	fileCopy   = "backup.new"
+	dirCheck   = "check.new"
 	newSuffix  = ".new"
 	dirMode    = 0o700
 	othersBit  = 0o077
@@ -43,7 +52,7 @@ const (
 func ownFiles() []string {
 	return []string{
 		fileDB, fileDB + "-wal", fileDB + "-shm", fileDB + "-journal",
-		dirAudit, fileCA, fileCA + newSuffix,
+		dirAudit, fileCA, fileCA + newSuffix, fileCopy, dirCheck,
 	}
 }
 
@@ -51,9 +60,12 @@ func ownFiles() []string {
 type data struct {
 	dir    string // "" in memory
 	lock   *os.File
-	root   seal.Secret // kept for a wipe, after which the file may not be at hand, nor anybody to ask
 	sealer *seal.Sealer
-	store  store.Store
+	store  *sqlitestore.Store
+
+	keys     sync.Mutex      // held while the files of the two keys are read together, or changed
+	root     seal.Secret     // kept for a wipe, after which the file may not be at hand, nor anybody to ask
+	rootFrom seal.RootSource // where it was read
 }
 
 // openData opens the state: the folder is private and nobody else's, the keys
@@ -73,13 +85,23 @@ func openData(ctx context.Context, cfg Config) (*data, error) {
 		return nil, err
 	}
 	d := &data{dir: cfg.DataDir, lock: lock}
-	if err := d.unseal(cfg); err != nil {
+	if err := errors.Join(d.removeLeftovers(), d.unseal(cfg)); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
 	if err := d.openStore(ctx); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
+}
+
+// removeLeftovers removes what a process that was killed was about to copy.
+func (d *data) removeLeftovers() error {
+	for _, name := range []string{fileCopy, dirCheck} {
+		if err := os.RemoveAll(filepath.Join(d.dir, name)); err != nil {
+			return fmt.Errorf("what an interrupted backup has left cannot be removed: %w", err)
+		}
+	}
+	return nil
 }
 
 func (d *data) openStore(ctx context.Context) error {
@@ -100,7 +122,7 @@ func (d *data) openStore(ctx context.Context) error {
 // the sealing key has been destroyed and nobody uses the old data any more,
 // which it takes over. A crash in between leaves what openData finishes.
 func (d *data) renew(ctx context.Context) (*data, error) {
-	fresh := &data{dir: d.dir, lock: d.lock, root: d.root}
+	fresh := &data{dir: d.dir, lock: d.lock, root: d.root, rootFrom: d.rootFrom}
 	err := d.store.Close()
 	d.store, d.lock, d.root = nil, nil, nil
 	if err == nil {
@@ -171,7 +193,7 @@ func (d *data) unseal(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	d.root = root
+	d.root, d.rootFrom = root, source
 	if sealed {
 		d.sealer, err = seal.Open(d.dir, root)
 		return err

@@ -70,6 +70,8 @@ type instance struct {
 	images *upgrade.Folder
 	api    http.Handler
 	caFile string
+
+	keeping keeping // of it, by its operator
 }
 
 // Addresses are where a server listens, host:port; empty when it does not.
@@ -81,14 +83,22 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
+	s, err := newServer(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.start(ctx); err != nil {
+		return nil, errors.Join(err, s.Stop(ctx))
+	}
+	return s, nil
+}
+
+func newServer(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, random: randomSource(cfg.Seed), failed: make(chan error, 4), shutdown: make(chan struct{})}
 	if err := s.openSinks(); err != nil {
 		return nil, err
 	}
 	s.metrics = newMetrics(s.Module, s.sinks)
-	if err := s.start(ctx); err != nil {
-		return nil, errors.Join(err, s.Stop(ctx))
-	}
 	return s, nil
 }
 
@@ -100,7 +110,11 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.run(ctx, d); err != nil {
 		return err
 	}
-	return s.listen()
+	if err := s.listen(); err != nil {
+		return err
+	}
+	s.listenControl()
+	return nil
 }
 
 // run makes a module of the data and puts it to work. The data is closed when
@@ -146,6 +160,7 @@ func (s *Server) run(ctx context.Context, d *data) (err error) {
 		Module: i.module, Proxies: cfg.Proxies, LoopbackOnly: cfg.LoopbackOnly, DiagRemote: cfg.DiagRemote,
 		Shutdown: s.requestShutdown, Wiped: func() { go s.renew(i) }, Blocked: func() { go s.block() }, Observe: s.metrics.observe, Logger: cfg.Logger,
 	})
+	i.keeping.init()
 	s.current.Store(i)
 	return nil
 }
@@ -173,6 +188,7 @@ func (s *Server) renew(old *instance) {
 		return
 	}
 	ctx := context.Background()
+	old.keeping.end() // a copy of what was wiped is of no use, and must not be left
 	if err := old.module.Close(ctx); err != nil {
 		s.cfg.Logger.Warn("the log of the wiped module did not end well", "error", err) // it goes all the same
 	}
@@ -397,6 +413,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.stopped = true
 	var errs []error
 	if i := s.current.Load(); i != nil {
+		i.keeping.end()
 		errs = append(errs, i.module.Close(drain), i.images.Close(), i.data.close())
 	}
 	s.closeSinks(ctx)

@@ -72,7 +72,7 @@ func own(t *testing.T, client *hem.Client, user, master *hem.PersonaKey) *owned 
 func (o *owned) found(t *testing.T, dir string, more map[string][]byte) (all []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
 		content, err := os.ReadFile(path)

@@ -47,7 +47,7 @@ type scrub struct {
 // It returns nil only after a checkpoint that began when the updates that had
 // ended before the call were all in the log. One checkpoint does for all such
 // calls. It takes milliseconds, and waits for the views that run; updates wait
-// with it. After scrubWait it gives up: the views were too long.
+// with it. Before that it waits for a snapshot to end, which updates do not. After scrubWait it gives up: the views were too long.
 //
 // In the file itself secure_delete overwrites a deleted value where it stood,
 // and pages that get free, but not copies that SQLite left behind when it moved
@@ -115,6 +115,12 @@ func (s *Store) startScrub() *scrub {
 // scrub empties the write-ahead log, and returns how many updates had ended
 // before it did.
 func (s *Store) scrub() (covers uint64, err error) {
+	select {
+	case s.copying <- struct{}{}:
+		defer func() { <-s.copying }()
+	case <-s.closing:
+		return 0, ErrClosed
+	}
 	deadline := time.Now().Add(scrubWait)
 	for hold := scrubHold; ; hold *= 2 {
 		c, err := s.take(context.Background(), s.writer)

@@ -55,6 +55,9 @@ type Store struct {
 	readers chan *conn
 
 	scrubs scrubber
+	// copying is held by the one snapshot, or by the scrub that would wait for
+	// it in vain.
+	copying chan struct{}
 
 	maxWAL, manyHits int64 // the constants, unless a test has changed them
 
@@ -75,7 +78,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if readers < 0 {
 		return nil, fmt.Errorf("a store needs a reader, not %d", readers)
 	}
-	s := &Store{closing: make(chan struct{}), writer: make(chan *conn, 1), maxWAL: maxWAL, manyHits: manyHits}
+	s := &Store{closing: make(chan struct{}), writer: make(chan *conn, 1), copying: make(chan struct{}, 1), maxWAL: maxWAL, manyHits: manyHits}
 	s.scrubs.ended.Store(1) // what is in the log now counts as one update
 	if cfg.Path == "" {
 		s.readers, readers = s.writer, 0
