@@ -95,6 +95,13 @@ var importRules = []struct {
 		[]string{"softhem/internal/server", "softhem/cmd/hem"},
 	},
 	{
+		"pictures are read in one place, which bounds them",
+		func(p string) bool {
+			return strings.HasPrefix(p, "github.com/makiuchi-d/gozxing") || p == "image" || strings.HasPrefix(p, "image/")
+		},
+		[]string{"softhem/internal/qrimage"},
+	},
+	{
 		"tests' tools are for tests; hemtest is one",
 		func(p string) bool { return p == "testing" || p == "softhem/hemtest" },
 		[]string{"softhem/hemtest", "softhem/internal/store/storetest"},

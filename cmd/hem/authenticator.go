@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +17,7 @@ import (
 
 	"softhem/api"
 	"softhem/hem"
+	"softhem/internal/qrimage"
 )
 
 func newAuthenticatorCmd(o *options) *cobra.Command {
@@ -36,26 +39,23 @@ token. The keys are kept in a file that a passphrase seals; without it nobody ca
 func newAuthPairCmd(o *options, f *pairingsFile) *cobra.Command {
 	var label string
 	c := &cobra.Command{
-		Use:   "pair [OFFER]",
+		Use:   "pair [FILE|LINK]",
 		Short: "Take the offer that hem pair shows",
-		Long: `Take an offer: the text that hem pair prints, or the link in it. It holds a secret, and arguments can be
-seen by every user of this machine, so without an argument it is read from standard input.`,
-		Example: `  hem authenticator pair < offer.json
+		Long: `Take an offer: a picture of the QR code that hem pair shows (PNG or JPEG, a screenshot or a photograph), or
+a file with the text that it prints. The text holds a secret, and arguments can be seen by every user of
+this machine, so it is read from standard input where no file is named. The link in it will do too; then 8
+digits have to be compared.`,
+		Example: `  hem authenticator pair screenshot.png
+  hem authenticator pair < offer.json
   hem authenticator pair --label "desk" https://broker.example/notify/register/challenge/…`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if _, err := f.load(c.Context()); err != nil {
 				return err
 			}
-			var offer string
-			if len(args) == 1 && args[0] != "-" {
-				offer = args[0]
-			} else {
-				raw, err := o.stdin("the offer")
-				if err != nil {
-					return err
-				}
-				offer = string(bytes.TrimSpace(raw))
+			offer, err := o.readOffer(c.Context(), args)
+			if err != nil {
+				return err
 			}
 			if err := f.ask(c.Context(), "New passphrase for the authenticator's keys: "); err != nil {
 				return err // before the offer is used up
@@ -151,6 +151,40 @@ until the key is deleted there: hem key delete KID.`,
 			return &usageError{c.CommandPath(), "there is no pairing of this kid here; see: hem authenticator list"}
 		},
 	}
+}
+
+// readOffer reads the offer of a pairing from where args say: a link, or the text
+// itself; a file, with the text or a picture of its QR code; standard input.
+func (o *options) readOffer(ctx context.Context, args []string) (string, error) {
+	const patience = 30 * time.Second // for the search in a picture
+	if len(args) == 0 || args[0] == "-" {
+		raw, err := o.stdin("the offer")
+		return string(bytes.TrimSpace(raw)), err
+	}
+	if text := strings.TrimSpace(args[0]); strings.HasPrefix(text, "{") || strings.Contains(text, "://") {
+		return text, nil
+	}
+	f, err := os.Open(args[0])
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	begin := make([]byte, 8)
+	if _, err := io.ReadFull(f, begin); err != nil {
+		return "", fmt.Errorf("%s: %w", args[0], qrimage.ErrNoPicture)
+	}
+	r := io.MultiReader(bytes.NewReader(begin), f)
+	if !qrimage.IsPicture(begin) {
+		raw, err := readSecret(r)
+		return string(bytes.TrimSpace(raw)), err
+	}
+	ctx, end := context.WithTimeout(ctx, patience)
+	defer end()
+	text, err := qrimage.Read(ctx, r)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", args[0], err)
+	}
+	return text, nil
 }
 
 // watchFlags say how requests are answered without anybody being asked.

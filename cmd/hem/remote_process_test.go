@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"rsc.io/qr"
 )
 
 // A household is the processes of a whole round: broker, module, and the
@@ -85,7 +87,11 @@ func testRemoteApproval(t *testing.T, p program) {
 
 	pairing := startServe(t, h.command("", "pair", "--passphrase-file", user))
 	offer, _, _ := strings.Cut(pairing.stdout.String(), "\n")
-	kid, _ := h.run(0, offer, "authenticator", "pair", "--label", "desk")
+	code, err := qr.Encode(offer, qr.L) // as hem pair shows it
+	if err != nil {
+		t.Fatal(err)
+	}
+	kid, _ := h.run(0, "", "authenticator", "pair", "--label", "desk", h.write("screenshot.png", string(code.PNG())))
 	kid = strings.TrimSpace(kid)
 	select {
 	case <-pairing.ended:
@@ -132,8 +138,8 @@ func testRemoteApproval(t *testing.T, p program) {
 	shown := watch("--allow-all=15m")
 	_, told := h.run(0, "", "login", "--remote", "--scope", scope)
 	text := shown()
-	_, code, _ := strings.Cut(told, ": code ")
-	if code, _, _ = strings.Cut(code, "\n"); len(code) != 9 || !strings.Contains(text, code) || !strings.Contains(text, "127.0.0.1, as the module saw it: its own host") {
+	_, digits, _ := strings.Cut(told, ": code ")
+	if digits, _, _ = strings.Cut(digits, "\n"); len(digits) != 9 || !strings.Contains(text, digits) || !strings.Contains(text, "127.0.0.1, as the module saw it: its own host") {
 		t.Errorf("told:\n%s\nshown:\n%s", told, text)
 	}
 	if !strings.Contains(text, `"release"`) || !strings.Contains(text, "use the key named") || !strings.Contains(text, " s ago\n") || !strings.Contains(text, "allowed for 15 min") {

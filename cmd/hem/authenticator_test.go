@@ -1,0 +1,47 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rsc.io/qr"
+
+	"softhem/internal/qrimage"
+)
+
+// An offer comes as an argument, from standard input, a text file or a picture.
+func TestReadOffer(t *testing.T) {
+	const text, link = `{"link":"https://broker.example/notify/register/challenge/x","k":"AAAAAAAAAAAAAAAAAAAAAA=="}`, "https://broker.example/notify/register/challenge/x"
+	code, err := qr.Encode(text, qr.L)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	file := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for name, row := range map[string]struct {
+		args []string
+		want string
+		err  error
+	}{
+		"argument": {[]string{text}, text, nil}, "link": {[]string{" " + link + "\n"}, link, nil},
+		"standard input": {nil, text, nil}, "-": {[]string{"-"}, text, nil},
+		"text file": {[]string{file("offer.json", text+"\n")}, text, nil}, "picture": {[]string{file("any.name", string(code.PNG()))}, text, nil},
+		"no such file": {[]string{filepath.Join(dir, "none")}, "", os.ErrNotExist}, "an empty file": {[]string{file("empty", "")}, "", qrimage.ErrNoPicture},
+		"half a picture": {[]string{file("half.png", string(code.PNG()[:40]))}, "", qrimage.ErrNoPicture},
+	} {
+		o := &options{t: terminal{in: strings.NewReader(text + "\n")}}
+		got, err := o.readOffer(t.Context(), row.args)
+		if got != row.want || !errors.Is(err, row.err) {
+			t.Errorf("%s: %q, %v, want %q, %v", name, got, err, row.want, row.err)
+		}
+	}
+}
