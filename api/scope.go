@@ -1,6 +1,9 @@
 package api
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // A Role is the claim "sub" of a bearer token: who the module takes the
 // bearer for. Besides the two below it may be the base64 of the 16-byte key
@@ -28,6 +31,32 @@ const (
 	ScopeKeyUpdate      = "keymgmt:upd"
 	ScopeKeyDelete      = "keymgmt:del"
 )
+
+// ScopeDisks is what the scopes of all disks begin with, see ScopeDisk.
+const ScopeDisks = "storage:disk"
+
+// ScopeDisk is the scope of one disk, 0 or 1. With writable it opens unlocking
+// for writing too.
+func ScopeDisk(n int, writable bool) string {
+	scope := ScopeDisks + strconv.Itoa(n)
+	if writable {
+		scope += diskWritable
+	}
+	return scope
+}
+
+const diskWritable = ":rw"
+
+// DiskOf is the disk that a scope is for, and whether it may be written. What
+// stands between the number and a last ":rw" is free text, as after any scope,
+// but no digit: disk10 is not disk 1.
+func DiskOf(scope string) (n int, writable, ok bool) {
+	number, ok := strings.CutPrefix(scope, ScopeDisks)
+	if !ok || number == "" || number[0] != '0' && number[0] != '1' || len(number) > 1 && number[1] >= '0' && number[1] <= '9' {
+		return 0, false, false
+	}
+	return int(number[0] - '0'), strings.HasSuffix(scope, diskWritable), true
+}
 
 // Scopes lists the scopes above. Two families are open-ended and not among
 // them: keymgmt:use:<kid> and storage:disk<N>[:rw].

@@ -43,6 +43,9 @@ func SocketFile(n int) string { return Name(n) + ".sock" }
 // ErrSocketPath is for a folder whose name is too long for a socket in it.
 var ErrSocketPath = errors.New("the folder's name is too long for a unix socket in it")
 
+// ErrKeyLost is for an image whose key is gone.
+var ErrKeyLost = errors.New("the image was sealed under a key that is gone; remove it, or restore the module's data that it belongs to")
+
 // Config says where the disks are.
 type Config struct {
 	// Images is the folder of the image files; empty keeps them in memory, which
@@ -90,6 +93,9 @@ type Unlocking struct {
 	// Key seals the disk, DiskKeySize bytes; nil is a disk in clear. It is not
 	// kept.
 	Key []byte
+	// NewKey says that Key is good from commit on. An image that has anything in it
+	// is refused with ErrKeyLost: it was sealed under another.
+	NewKey bool
 	// Allowed is asked at every command; false cuts who has attached the disk off.
 	Allowed func() bool
 }
@@ -138,11 +144,10 @@ func (d *Disks) Unlock(n int, u Unlocking, commit func() error) error {
 	return errors.Join(err, k.release(d.cfg.Images == ""))
 }
 
-// open makes the image as large as the disk. One that is larger, because the
-// disk once was, keeps what lies behind the end.
+// open opens the image. One that is larger than the disk, because that once was,
+// keeps what lies behind the end.
 func (d *Disks) open(n int, u Unlocking) (nbd.Device, error) {
 	k := &d.disks[n]
-	size := u.Sectors * SectorSize
 	var cipher *suite.DiskCipher
 	if u.Key != nil {
 		var err error
@@ -161,14 +166,13 @@ func (d *Disks) open(n int, u Unlocking) (nbd.Device, error) {
 			return nil, err
 		}
 	}
-	info, err := k.file.Stat()
-	if err == nil && info.Size() < size {
-		err = k.file.Truncate(size)
-	}
-	if err != nil {
+	if info, err := k.file.Stat(); err != nil || u.NewKey && info.Size() > 0 {
+		if err == nil {
+			err = ErrKeyLost
+		}
 		return nil, errors.Join(fmt.Errorf("the image of %s: %w", Name(n), err), k.release(d.cfg.Images == ""))
 	}
-	clear := image{k.file, size}
+	clear := image{k.file, u.Sectors * SectorSize}
 	if cipher == nil {
 		return clear, nil
 	}
@@ -243,8 +247,11 @@ func (d *Disks) Mode(n int) Mode {
 	return s.mode
 }
 
-// Close locks all disks, and forgets those in memory.
+// Close locks all disks, and forgets those in memory. Nil disks are closed.
 func (d *Disks) Close() error {
+	if d == nil {
+		return nil
+	}
 	var errs []error
 	for n := range d.disks {
 		k := &d.disks[n]

@@ -409,6 +409,45 @@ func TestUnlockAndLock(t *testing.T) {
 	mustBe(Locked)
 }
 
+// A new key is not laid over an image of another one, and an image that was
+// begun when its key was not stored yet is no such.
+func TestAnImageWithoutItsKeyIsKept(t *testing.T) {
+	d, dir := newDisks(t)
+	fresh := Unlocking{Sectors: sectors, Writable: true, Key: key(), NewKey: true}
+	path := filepath.Join(dir, ImageFile(1))
+	if err := d.Unlock(1, fresh, func() error { return errors.New("power lost") }); err == nil {
+		t.Fatal("not refused")
+	}
+	if info, err := os.Stat(path); err != nil || info.Size() != 0 {
+		t.Fatal(info, err)
+	}
+	if err := d.Unlock(1, fresh, nothing); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Lock(1); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Unlock(1, fresh, nothing); err != nil { // nothing was written
+		t.Fatal(err)
+	}
+	if err := d.Lock(1); err != nil {
+		t.Fatal(err)
+	}
+	device, err := d.open(1, Unlocking{Sectors: sectors, Key: key()})
+	if err == nil {
+		_, err = device.WriteAt([]byte("x"), 0)
+	}
+	if err = errors.Join(err, d.disks[1].release(false)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Unlock(1, fresh, nothing); !errors.Is(err, ErrKeyLost) {
+		t.Error(err)
+	}
+	if d.Mode(1) != Locked {
+		t.Error("unlocked")
+	}
+}
+
 func TestWhatIsInTheWay(t *testing.T) {
 	d, dir := newDisks(t)
 	if err := os.Symlink("/etc/passwd", filepath.Join(dir, ImageFile(0))); err != nil {

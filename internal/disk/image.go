@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -35,7 +36,8 @@ func imageFile(dir, name string) (*os.File, error) {
 	return f, nil
 }
 
-// image is a disk in clear: byte for byte what is in the file.
+// image is a disk in clear: byte for byte what is in the file, and zeros from its
+// end on. The file is no longer than what was written.
 type image struct {
 	file *os.File
 	size int64
@@ -43,10 +45,17 @@ type image struct {
 
 func (i image) Size() int64 { return i.size }
 
-func (i image) ReadAt(p []byte, off int64) (int, error)  { return i.file.ReadAt(p, off) }
+func (i image) ReadAt(p []byte, off int64) (int, error) {
+	n, err := i.file.ReadAt(p, off)
+	if errors.Is(err, io.EOF) {
+		clear(p[n:])
+		return len(p), nil
+	}
+	return n, err
+}
+
 func (i image) WriteAt(p []byte, off int64) (int, error) { return i.file.WriteAt(p, off) }
 
-// Sync is more than the data alone: Truncate has changed the size.
 func (i image) Sync() error { return i.file.Sync() }
 
 // Zero makes a hole where there can be one, unless the room is to be kept.

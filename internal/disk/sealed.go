@@ -46,7 +46,7 @@ func (s *sealed) ReadAt(p []byte, off int64) (int, error) {
 
 // load reads whole sectors and decrypts them.
 func (s *sealed) load(sectors []byte, first int64) error {
-	if _, err := s.file.ReadAt(sectors, first*SectorSize); err != nil {
+	if _, err := s.image.ReadAt(sectors, first*SectorSize); err != nil {
 		return err
 	}
 	for ; len(sectors) > 0; first, sectors = first+1, sectors[SectorSize:] {

@@ -52,6 +52,10 @@ var walk = []struct {
 	{"GET", "/api/logger/{id}", 409, 409, 401, 401, 401, 403, 404, 404, 404, "logger:get"},
 	{"GET", "/api/logger/checkpoint", 409, 409, 401, 401, 401, 403, 200, 200, 200, "logger:get"},
 	{"GET", "/api/logger/tail/{leaf}", 409, 409, 401, 401, 401, 403, 406, 406, 406, "logger:get"},
+	{"GET", "/api/storage/unlock", 409, 409, 401, 401, 401, 403, 200, 403, 409, "storage:disk1"},
+	{"GET", "/api/storage/unlock/rw", 409, 409, 401, 401, 401, 403, 200, 403, 409, "storage:disk1:rw"},
+	{"GET", "/api/storage/unlock/ro", 409, 409, 401, 401, 401, 403, 200, 403, 409, "storage:disk1"},
+	{"GET", "/api/storage/lock", 409, 409, 401, 401, 401, 403, 200, 403, 409, "storage:disk1"},
 	{"GET", "/api/keymgmt/list", 409, 409, 401, 401, 418, 403, 200, 403, 409, "keymgmt:list"},
 	{"GET", "/api/keymgmt/list/{offset}", 409, 409, 401, 401, 418, 403, 406, 403, 409, "keymgmt:list"},
 	{"GET", "/api/keymgmt/list/{offset}/{count}", 409, 409, 401, 401, 418, 403, 406, 403, 409, "keymgmt:list"},
@@ -80,7 +84,7 @@ var walk = []struct {
 }
 
 const (
-	scopeWrong   = "storage:disk0" // opens no route there is
+	scopeWrong   = "storage:nothing" // opens no route there is
 	walkKID      = "0382e3eab596598b1f3582ef90b61a0e"
 	scopeWalkUse = "keymgmt:use:" + walkKID
 )
@@ -308,7 +312,7 @@ func TestUnknownPaths(t *testing.T) {
 	p := newPeer(t, hemtest.New(t, nil))
 	for _, path := range []string{
 		"/", "/api", "/api/", "/api/auth", "/api/auth/token/", "//api/auth/token", "/api//auth/token", "/api/auth/../auth/token",
-		"/API/auth/token", "/api/system/selftest/", "/api/auth/ext", "/api/auth/ext/init/", "/api/logger/list/0/1",
+		"/API/auth/token", "/api/storage", "/api/storage/", "/api/storage/unlock/", "/api/storage/unlock/wo", "/api/storage/lock/0", "/api/system/selftest/", "/api/auth/ext", "/api/auth/ext/init/", "/api/logger/list/0/1",
 		"/api/keymgmt", "/api/keymgmt/", "/api/keymgmt/list/", "/api/keymgmt/list//", "/api/keymgmt/list/0/", "/api/keymgmt/list//1", "/api/keymgmt/list/0/1/2",
 		"/api/keymgmt/get", "/api/keymgmt/get/", "/api/keymgmt/get/" + walkKID + "/", "/api/keymgmt/delete/" + walkKID, "/api/keymgmt/create",
 		"/api/crypto/exdsa/sign", "/api/crypto/exdsa", "/api/crypto/sign", "/api/crypto/ecdh/" + walkKID,

@@ -14,10 +14,20 @@ import (
 	"softhem/internal/audit"
 )
 
-// recorded reboots the module and returns what the log of the boot that ended
-// says of keys: type, result, who and kid of each record. The whole file has to
-// verify.
+// recorded is what lastBoot says of keys: type, result, who and kid of each record.
 func (k *keeper) recorded() (lines []string) {
+	k.t.Helper()
+	for _, e := range k.lastBoot() {
+		if e.Type == audit.FailedScopeCheck || e.Type >= audit.KeyGeneration && e.Type != audit.DeviceInited {
+			lines = append(lines, line(e.Type, e.Result, e.Who, hex.EncodeToString(e.Arg)))
+		}
+	}
+	return lines
+}
+
+// lastBoot reboots the module and returns the log of the boot that ended. The
+// whole file has to verify.
+func (k *keeper) lastBoot() (all []audit.Entry) {
 	k.t.Helper()
 	k.reboot()
 	token := k.as(api.RoleUser, api.ScopeLoggerGet)
@@ -39,11 +49,9 @@ func (k *keeper) recorded() (lines []string) {
 		if err != nil {
 			k.t.Fatal(err)
 		}
-		if e.Type == audit.FailedScopeCheck || e.Type >= audit.KeyGeneration && e.Type != audit.DeviceInited {
-			lines = append(lines, line(e.Type, e.Result, e.Who, hex.EncodeToString(e.Arg)))
-		}
+		all = append(all, e)
 	}
-	return lines
+	return all
 }
 
 func line(what audit.Type, result audit.Result, who, kid string) string {

@@ -105,6 +105,19 @@ func routes() []route {
 			return plain(c.module.LoggerTail(c.ctx, c.pass, c.args[0]))
 		}},
 
+		{method: "GET", path: "/api/storage/unlock", op: module.OpStorageUnlock, ppa: true, serve: func(c *call) (any, error) {
+			return nothing{}, c.module.StorageUnlock(c.ctx, c.pass, module.UnlockAsScoped)
+		}},
+		{method: "GET", path: "/api/storage/unlock/rw", op: module.OpStorageUnlock, ppa: true, serve: func(c *call) (any, error) {
+			return nothing{}, c.module.StorageUnlock(c.ctx, c.pass, module.UnlockWritable)
+		}},
+		{method: "GET", path: "/api/storage/unlock/ro", op: module.OpStorageUnlock, ppa: true, serve: func(c *call) (any, error) {
+			return nothing{}, c.module.StorageUnlock(c.ctx, c.pass, module.UnlockReadOnly)
+		}},
+		{method: "GET", path: "/api/storage/lock", op: module.OpStorageLock, ppa: true, serve: func(c *call) (any, error) {
+			return nothing{}, c.module.StorageLock(c.ctx, c.pass)
+		}},
+
 		{method: "GET", path: "/api/keymgmt/list", op: module.OpKeyList, serve: (*call).keyList},
 		{method: "GET", path: "/api/keymgmt/list/{offset}", op: module.OpKeyList, serve: (*call).keyList},
 		{method: "GET", path: "/api/keymgmt/list/{offset}/{count}", op: module.OpKeyList, serve: (*call).keyList},

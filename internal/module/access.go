@@ -34,6 +34,8 @@ const (
 	OpLoggerGet
 	OpLoggerCheckpoint
 	OpLoggerTail
+	OpStorageUnlock
+	OpStorageLock
 	OpExtInit
 	OpExtValidate
 	OpExtMAC
@@ -165,6 +167,9 @@ func ruleOf(op Op) Rule {
 			Scopes: []string{api.ScopeSystemConfig, api.ScopeSystemShutdown}}
 	case OpLoggerKey, OpLoggerList, OpLoggerGet, OpLoggerCheckpoint, OpLoggerTail:
 		return Rule{Inited: true, Token: tokenRequired, Scopes: []string{api.ScopeLoggerGet}}
+	}
+	if op == OpStorageUnlock || op == OpStorageLock { // plain HTTP will do; which disk stands in the scope
+		return Rule{Inited: true, Healthy: true, Token: tokenRequired, NoMaster: true, Scopes: []string{api.ScopeDisks}}
 	}
 	rule := Rule{TLS: true, Inited: true, Healthy: true, Token: tokenRequired, NoMaster: true}
 	switch op {
@@ -328,7 +333,7 @@ func (m *Module) authorise(ctx context.Context, p *Pass, rule *Rule) error {
 // operation too, to the letter.
 func (m *Module) scoped(ctx context.Context, p *Pass, rule *Rule, keyScope string) error {
 	if rule.NoMaster && p.claims.Sub == api.RoleMaster {
-		return m.denied(ctx, p, "the administrator manages and uses no keys")
+		return m.denied(ctx, p, "the administrator manages and uses no keys and disks")
 	}
 	if rule.Personas && p.claims.Sub != api.RoleUser && p.claims.Sub != api.RoleMaster {
 		return m.denied(ctx, p, "only the user and the administrator do this")

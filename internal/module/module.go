@@ -79,6 +79,8 @@ type Config struct {
 	// Destroy makes all that was sealed unreadable for good, the first step of
 	// a wipe. After an error nothing has changed.
 	Destroy func() error
+	// Disks are a PPA's; nil: there are none, and they show as locked.
+	Disks Disks
 	// HTTPSUp tells whether the HTTPS listener is up.
 	HTTPSUp func() bool
 
@@ -164,9 +166,11 @@ func (m *Module) logTime() int64 {
 
 // bootWith starts a boot: the self-test, a new log file, then new secrets, the
 // clock per its source, and no fail state but what the self-test found. If the
-// log file cannot be begun, nothing has changed.
+// log file cannot be begun, nothing has changed but that the disks are locked.
 func (m *Module) bootWith(ctx context.Context, old *state) error {
+	m.lockDisks() // who has one attached was served by the boot that ends
 	st := *old
+	st.sectors = st.config.diskSectors()
 	st.boot = m.boots.Begin()
 	st.bootedAt = time.Now()
 	st.fail = new(atomic.Uint32)
@@ -191,6 +195,7 @@ func (m *Module) bootWith(ctx context.Context, old *state) error {
 	if now, set, _ := m.clock.now(st.config.TrustedTS); set && now < m.audit.LastTime()-backwardsGrace {
 		m.audit.ClockSet()
 	}
+	m.unlockAtBoot(&st)
 	m.beginBackground(ctx, &st)
 	return nil
 }
@@ -222,6 +227,7 @@ const (
 func (m *Module) Close(ctx context.Context) error {
 	m.endBackground()
 	m.upgrades.checks.Wait()
+	m.lockDisks()
 	var err error
 	if !m.shutDown.Swap(true) && m.audit.Broken() == nil {
 		err = m.audit.Append(ctx, audit.Record{Type: audit.Shutdown})

@@ -52,6 +52,7 @@ func (m *Module) order(ctx context.Context, p *Pass, letter string) (CheckinOutc
 		return out, err
 	case orderBlock:
 		now.fail.Or(flsBlocked)
+		m.lockDisks()
 		out.Blocked = true
 		m.recordOrGoOn(ctx, audit.Record{Type: audit.NonSecureState, Result: audit.Failed, Arg: []byte(letter)})
 	}
@@ -93,5 +94,6 @@ func (m *Module) lock(ctx context.Context, p *Pass, now *state) error {
 		}
 	})
 	now.fail.Or(flsLocked)
+	m.lockDisks()
 	return nil
 }

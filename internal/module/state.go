@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"softhem/api"
+	"softhem/internal/disk"
 	"softhem/internal/records"
 	"softhem/internal/session"
 	"softhem/internal/store"
@@ -37,13 +38,15 @@ type state struct {
 	master   persona
 	pairings []pairing // in the order they were made
 	boot     *session.Boot
-	bootedAt time.Time      // monotonic, for the uptime
-	fail     *atomic.Uint32 // FLS of this boot, latched
-	faults   *faults        // made in this boot by the diagnostics
-	tests    *tests         // what the self-tests of this boot found
+	bootedAt time.Time         // monotonic, for the uptime
+	fail     *atomic.Uint32    // FLS of this boot, latched
+	sectors  [disk.Count]int64 // sizes of the disks, those of the configuration when the boot began
+	faults   *faults           // made in this boot by the diagnostics
+	tests    *tests            // what the self-tests of this boot found
 }
 
-func (s *state) fls() uint32 { return s.fail.Load() }
+func (s *state) fls() uint32   { return s.fail.Load() }
+func (s *state) healthy() bool { return s.fls() == 0 }
 
 // Generation implements session.Generations.
 func (s *state) Generation(sub api.Role) (uint64, bool) {

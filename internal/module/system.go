@@ -77,11 +77,7 @@ func (m *Module) Status(p *Pass) api.Status {
 		s.TS, s.Time = time.Unix(now, 0).UTC().Format(time.RFC3339), &now
 	}
 	if m.cfg.Profile == PPA {
-		// The disks are not served in this version, so neither is unlocked.
-		s.Storage = []string{
-			fmt.Sprintf("%d:-", c.StorageDisk0Size),
-			fmt.Sprintf("%d:-", storageCapacity-c.StorageDisk0Size),
-		}
+		s.Storage = m.storageStatus(st)
 	}
 	return s
 }

@@ -19,6 +19,11 @@ func (m *Module) wipe(ctx context.Context, p *Pass) (ConfigOutcome, error) {
 	m.recordOrGoOn(ctx, audit.Record{Type: audit.ConfigUpdated, Who: p.who()})
 	m.wiped.Store(true) // nobody enters any more
 	m.endBackground()   // it would find every key damaged
+	if m.cfg.Disks != nil {
+		if err := m.cfg.Disks.Drop(); err != nil {
+			m.log.WarnContext(ctx, "a disk did not close well before the wipe", "error", err)
+		}
+	}
 	m.tellSinksOfWipe(ctx)
 	if err := m.cfg.Destroy(); err != nil {
 		m.wiped.Store(false)

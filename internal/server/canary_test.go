@@ -148,6 +148,18 @@ func TestSecretsLeaveNoTrace(t *testing.T) {
 		raw, _ := json.Marshal(resp.Header)
 		headers = append(headers, string(raw)+string(body))
 	}
+	disk, err := client.Login(ctx, api.ScopeDisk(1, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := http.NewRequest("GET", "http://"+s.Addresses().HTTP+"/api/storage/unlock", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock.Header.Set("Authorization", "Bearer "+string(disk.Bearer))
+	if resp, err := plainClient().Do(unlock); err != nil || resp.StatusCode != 200 {
+		t.Fatal(resp, err)
+	}
 	keySecrets, keyAnswers := useKnownKeys(t, client, url, ca)
 	headers = append(headers, keyAnswers...)
 	if err := client.Reboot(ctx); err != nil {
@@ -193,6 +205,9 @@ func TestSecretsLeaveNoTrace(t *testing.T) {
 	running := places
 	places = make(map[string][]byte)
 	stop()
+	if secrets["the key of disk 1"], err = server.DiskKey(dir); err != nil {
+		t.Fatal(err)
+	}
 	collect()
 	places["the operator's log"] = []byte(log.text())
 	if _, ok := running["hem.db"]; !ok || len(places["the operator's log"]) == 0 {

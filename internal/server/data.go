@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"softhem/internal/backup"
+	"softhem/internal/disk"
 	"softhem/internal/seal"
 	"softhem/internal/store/sqlitestore"
 	"softhem/internal/upgrade"
@@ -26,6 +27,8 @@ import (
 //	audit/      the log, a file a boot
 //	ca.pem      the certificate clients have to trust
 //	upgrade/    firmware and console images; see package upgrade
+//	disk0.img   disk 0, and disk1.img, sealed by a key in hem.db
+//	disk0.sock  where disk 0 is served while it is unlocked, and disk1.sock
 //
 // and while it runs, see internal/control and backup.go:
 //
@@ -53,6 +56,7 @@ func ownFiles() []string {
 	return []string{
 		fileDB, fileDB + "-wal", fileDB + "-shm", fileDB + "-journal",
 		dirAudit, fileCA, fileCA + newSuffix, fileCopy, dirCheck,
+		disk.ImageFile(0), disk.SocketFile(0), disk.ImageFile(1), disk.SocketFile(1),
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"softhem/api"
 	"softhem/internal/keyring"
+	"softhem/internal/records"
 	"softhem/internal/store"
 	"softhem/internal/suite"
 )
@@ -51,4 +52,26 @@ func FillKeys(dir string, n int) (err error) {
 		}
 	}
 	return nil
+}
+
+// DiskKey is the key of disk 1 in a data folder that no process runs on.
+func DiskKey(dir string) (key []byte, err error) {
+	ctx := context.Background()
+	cfg := DefaultConfig()
+	cfg.DataDir = dir
+	d, err := openData(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, d.close()) }()
+	err = d.store.View(ctx, func(r store.Reader) error {
+		rec, err := records.Load[struct {
+			Key []byte `json:"key"`
+		}](ctx, r, d.sealer, "disk", "1")
+		if key = rec.Key; err == nil && len(key) != suite.DiskKeySize {
+			err = errors.New("it is of a wrong length")
+		}
+		return err
+	})
+	return key, err
 }

@@ -20,6 +20,7 @@ import (
 
 	"softhem/internal/build"
 	"softhem/internal/certs"
+	"softhem/internal/disk"
 	"softhem/internal/httpapi"
 	"softhem/internal/module"
 	"softhem/internal/seal"
@@ -53,7 +54,7 @@ type Server struct {
 	servers    []*http.Server
 	apiServers []*http.Server // those of servers that an order blocks
 	addrs      Addresses
-	caTemp     string // folder to remove at the end
+	temp       string // folder to remove at the end
 	failed     chan error
 	shutdown   chan struct{}
 	once       sync.Once
@@ -65,6 +66,7 @@ type Server struct {
 // An instance is one module and all it works with.
 type instance struct {
 	data   *data
+	disks  *disk.Disks // nil on an EPA
 	certs  *certs.Manager
 	module *module.Module
 	images *upgrade.Folder
@@ -123,7 +125,7 @@ func (s *Server) run(ctx context.Context, d *data) (err error) {
 	cfg, i := s.cfg, &instance{data: d}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, d.close())
+			err = errors.Join(err, i.disks.Close(), d.close())
 		}
 	}()
 	i.certs, err = certs.Open(ctx, certs.Config{
@@ -143,6 +145,10 @@ func (s *Server) run(ctx context.Context, d *data) (err error) {
 	if err != nil {
 		return err
 	}
+	disks, err := s.openDisks(i)
+	if err != nil {
+		return err
+	}
 	i.module, err = module.New(ctx, module.Config{
 		Store: d.store, Sealer: d.sealer,
 		AuditDir: d.auditDir(), AuditDurability: cfg.AuditDurability,
@@ -150,7 +156,7 @@ func (s *Server) run(ctx context.Context, d *data) (err error) {
 		HostClock: cfg.HostClock, ClockSource: cfg.ClockSource, Profile: cfg.Profile, Quirks: cfg.Quirks, Diag: cfg.Diag,
 		TrustedBackends: cfg.TrustedBackends, MaxTokenTTL: cfg.MaxTokenTTL,
 		Damping: cfg.Damping, RequireTLSLogin: cfg.RequireTLSLogin,
-		TLS: i.certs, HTTPSUp: s.httpsUp.Load, Destroy: s.destroy(d), Upgrades: i.images,
+		TLS: i.certs, HTTPSUp: s.httpsUp.Load, Destroy: s.destroy(d), Disks: disks, Upgrades: i.images,
 		Rand: s.random, Logger: cfg.Logger, AuditSink: s.auditSink(),
 	})
 	if err != nil {
@@ -195,6 +201,9 @@ func (s *Server) renew(old *instance) {
 	if err := old.images.Close(); err != nil {
 		s.cfg.Logger.Warn("the uploads to the wiped module cannot be removed", "error", err)
 	}
+	if err := old.disks.Close(); err != nil {
+		s.cfg.Logger.Warn("a disk of the wiped module did not close well", "error", err)
+	}
 	fresh, err := old.data.renew(ctx)
 	if err == nil {
 		err = s.run(ctx, fresh)
@@ -221,16 +230,9 @@ func (s *Server) writeCA(i *instance) (string, error) {
 	if pem == nil {
 		return "", nil
 	}
-	dir := i.data.dir
-	if dir == "" {
-		if s.caTemp == "" {
-			temp, err := os.MkdirTemp("", "softhem-")
-			if err != nil {
-				return "", fmt.Errorf("no place for the CA certificate: %w", err)
-			}
-			s.caTemp = temp
-		}
-		dir = s.caTemp
+	dir, err := s.folder(i.data)
+	if err != nil {
+		return "", err
 	}
 	file := filepath.Join(dir, fileCA)
 	if old, err := os.ReadFile(file); err == nil && string(old) == string(pem) {
@@ -241,6 +243,35 @@ func (s *Server) writeCA(i *instance) (string, error) {
 		return "", fmt.Errorf("the CA certificate cannot be written: %w", err)
 	}
 	return file, os.Rename(file+newSuffix, file)
+}
+
+// folder is where files are put that others look for: the data folder, or with
+// the state in memory one that goes with the process.
+func (s *Server) folder(d *data) (string, error) {
+	if d.dir != "" {
+		return d.dir, nil
+	}
+	if s.temp == "" {
+		temp, err := os.MkdirTemp("", "softhem-") // mode 0700
+		if err != nil {
+			return "", fmt.Errorf("no place for the CA certificate and the sockets of disks: %w", err)
+		}
+		s.temp = temp
+	}
+	return s.temp, nil
+}
+
+// openDisks gets the disks of a PPA ready.
+func (s *Server) openDisks(i *instance) (module.Disks, error) {
+	if s.cfg.Profile != module.PPA {
+		return nil, nil
+	}
+	sockets, err := s.folder(i.data)
+	if err != nil {
+		return nil, err
+	}
+	i.disks, err = disk.Open(disk.Config{Images: i.data.dir, Sockets: sockets, Logger: s.cfg.Logger})
+	return i.disks, err
 }
 
 func (s *Server) listen() error {
@@ -414,11 +445,11 @@ func (s *Server) Stop(ctx context.Context) error {
 	var errs []error
 	if i := s.current.Load(); i != nil {
 		i.keeping.end()
-		errs = append(errs, i.module.Close(drain), i.images.Close(), i.data.close())
+		errs = append(errs, i.module.Close(drain), i.images.Close(), i.disks.Close(), i.data.close())
 	}
 	s.closeSinks(ctx)
-	if s.caTemp != "" {
-		errs = append(errs, os.RemoveAll(s.caTemp))
+	if s.temp != "" {
+		errs = append(errs, os.RemoveAll(s.temp))
 	}
 	return errors.Join(errs...)
 }
