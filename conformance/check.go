@@ -3,6 +3,8 @@ package conformance
 import (
 	"context"
 	"fmt"
+	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -126,9 +128,24 @@ func (w *walk) try(f func(*step)) (v verdict) {
 	return verdict{outcome: Pass}
 }
 
+// only returns those checks of a group that are asked for.
+func (g group) only(patterns []string) []check {
+	if len(patterns) == 0 || slices.Contains(patterns, g.name) {
+		return g.checks
+	}
+	var some []check
+	for _, c := range g.checks {
+		if slices.ContainsFunc(patterns, func(p string) bool { ok, _ := path.Match(p, g.name+"."+c.name); return ok }) {
+			some = append(some, c)
+		}
+	}
+	return some
+}
+
 // walkGroup runs the checks of a group, if it was asked for.
 func (w *walk) walkGroup(g group) {
-	if !w.wanted(g) {
+	checks := g.only(w.o.Only)
+	if len(checks) == 0 {
 		return
 	}
 	why := w.unreachable()
@@ -142,7 +159,7 @@ func (w *walk) walkGroup(g group) {
 	if why == "" && g.before != nil {
 		before = w.try(g.before)
 	}
-	for _, c := range g.checks {
+	for _, c := range checks {
 		res := Result{Check: c.public(g)}
 		start := time.Now()
 		v := before

@@ -83,8 +83,10 @@ type Options struct {
 	// WipeFirst has a module that is personalised wiped before the walk begins.
 	WipeFirst bool
 
-	// Only names the groups to walk; empty: all. What they stand on, a
-	// personalised module, is prepared without being reported.
+	// Only names what to walk: groups, or checks by their ids, which may be patterns
+	// as of [path.Match]. Empty: everything. What it stands on, a personalised
+	// module, is prepared without being reported. The checks of log and wipe
+	// stand on those before them in their group.
 	Only []string
 
 	// Accelerated: the module under test runs with the delays of Damping, which
@@ -125,13 +127,23 @@ type Check struct {
 
 // Checks are all checks in the order of the walk.
 func Checks() []Check {
+	all, _ := ChecksOf(nil)
+	return all
+}
+
+// ChecksOf are those that [Options.Only] asks for. What names none is [ErrOptions].
+func ChecksOf(only []string) ([]Check, error) {
+	o := Options{Only: only}
+	if err := o.validateOnly(); err != nil {
+		return nil, err
+	}
 	var all []Check
 	for _, g := range groups() {
-		for _, c := range g.checks {
+		for _, c := range g.only(only) {
 			all = append(all, c.public(g))
 		}
 	}
-	return all
+	return all, nil
 }
 
 // ErrPersonalised: the module is not fresh, and Options do not say to wipe it.
@@ -166,13 +178,17 @@ func (o *Options) validate() error {
 	if o.Quirks != "" && o.Quirks != QuirksFW122 {
 		return bad("the quirks known are those of %s", QuirksFW122)
 	}
-	names := make([]string, 0)
-	for _, g := range groups() {
-		names = append(names, g.name)
-	}
-	for _, name := range o.Only {
-		if !slices.Contains(names, name) {
-			return bad("there is no group %q; there are %s", name, strings.Join(names, ", "))
+	return o.validateOnly()
+}
+
+func (o *Options) validateOnly() error {
+	for _, pattern := range o.Only {
+		if !slices.ContainsFunc(groups(), func(g group) bool { return len(g.only([]string{pattern})) > 0 }) {
+			var names []string
+			for _, g := range groups() {
+				names = append(names, g.name)
+			}
+			return fmt.Errorf("%w: %q is no group and no check; the groups are %s", ErrOptions, pattern, strings.Join(names, ", "))
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,5 +111,60 @@ func TestPersonalisedModuleIsRefused(t *testing.T) {
 	}
 	if _, err := m.Client().Config(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// The faults of firmware 1.2.2 are known, and nothing else differs; without being
+// told of them the suite reports just these.
+func TestKnownQuirks(t *testing.T) {
+	want := []string{
+		"transport.plain-quirks", "transport.keep-alive", "tls.newcrt", "keys.get-descr",
+		"crypto.sign-mldsa44", "crypto.sign-mldsa65", "crypto.sign-mldsa87",
+		"crypto.ecdh-secp384r1", "crypto.ecdh-secp521r1", "crypto.ecdh-curve448",
+		"crypto.mlkem768", "crypto.mlkem1024", "crypto.mlkem512", "crypto.mldsa-imported",
+	}
+	for outcome, quirks := range map[conformance.Outcome]string{conformance.Quirk: conformance.QuirksFW122, conformance.Fail: ""} {
+		t.Run(string(outcome), func(t *testing.T) {
+			t.Parallel()
+			_, o := module(t, func(o *hemtest.Options) { o.Quirks, o.LoginDelay, o.LoginPenalty = "fw1.2.2", 0, 0 })
+			o.Quirks = quirks
+			if outcome == conformance.Fail {
+				o.Only = []string{"transport", "tls.newcrt", "keys.get-descr", "crypto.sign-m*", "crypto.ecdh*", "crypto.ml*"}
+			}
+			var got []string
+			for _, res := range run(t, o).Results {
+				switch res.Outcome {
+				case outcome:
+					got = append(got, res.ID)
+				case conformance.Fail:
+					t.Errorf("%s fails: %s", res.ID, res.Reason)
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("the quirks are\n%v, want\n%v", got, want)
+			}
+		})
+	}
+}
+
+// An EPA has less, and what it lacks is not asked of it.
+func TestEPA(t *testing.T) {
+	_, o := module(t, func(o *hemtest.Options) { o.Profile, o.Diag, o.LoginDelay, o.LoginPenalty = "EPA", false, 0, 0 })
+	o.Only = []string{"transport", "fresh", "config", "log"}
+	report := run(t, o)
+	skipped := 0
+	for _, res := range report.Results {
+		switch {
+		case res.Outcome == conformance.Fail:
+			t.Errorf("%s fails: %s", res.ID, res.Reason)
+		case res.Outcome == conformance.Skip:
+			skipped++
+			if res.Reason != "an EPA keeps no log files" {
+				t.Errorf("%s was skipped: %s", res.ID, res.Reason)
+			}
+		}
+	}
+	if skipped != 9 {
+		t.Errorf("%d checks were skipped", skipped)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -67,11 +66,6 @@ func newWalk(ctx context.Context, o Options) (*walk, error) {
 }
 
 func (w *walk) close() { w.client.CloseIdleConnections() }
-
-// wanted tells whether a group is to be walked.
-func (w *walk) wanted(g group) bool {
-	return len(w.o.Only) == 0 || slices.Contains(w.o.Only, g.name)
-}
 
 // begin looks at what answers, and makes it fresh if it was told to.
 func (w *walk) begin() error {

@@ -73,7 +73,7 @@ started with shorter delays: it changes waiting times, and nothing else.`,
 	f.StringVar(&r.masterPassword, "master-passphrase-file", "", "`file` with the administrator's passphrase, likewise")
 	f.BoolVar(&r.WipeFirst, "wipe-first", false, "wipe a module that is personalised")
 	f.BoolVar(&r.yes, "yes", false, "do not ask whether the module may be destroyed")
-	f.StringSliceVar(&r.Only, "only", nil, "`groups` to walk, parted by commas; hem conform --list shows them")
+	f.StringSliceVar(&r.Only, "only", nil, "`groups` or checks to walk, parted by commas, such as login,crypto.sign-*; hem conform --list shows them")
 	f.BoolVar(&r.list, "list", false, "list the checks, and do nothing else")
 	f.BoolVar(&r.Accelerated, "accelerated", false, "the module runs with the delays of the three flags below, which are not the protocol's")
 	f.DurationVar(&r.Damping.Delay, "login-delay", 0, "with --accelerated, as of hem serve; 0 is not measured")
@@ -153,16 +153,9 @@ func (o *options) confirmWalk(ctx context.Context, url string) error {
 }
 
 func (o *options) listChecks(only []string) error {
-	checks := conformance.Checks()
-	if len(only) > 0 {
-		checks = nil
-		for _, c := range conformance.Checks() {
-			for _, group := range only {
-				if c.Group == strings.TrimSpace(group) {
-					checks = append(checks, c)
-				}
-			}
-		}
+	checks, err := conformance.ChecksOf(only)
+	if err != nil {
+		return &usageError{"hem conform", err.Error()}
 	}
 	if o.json {
 		return printJSON(o.t.out, struct {
