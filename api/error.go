@@ -11,6 +11,10 @@ import (
 // words, why it refused. The bodies of errors are empty.
 const HeaderError = "X-Hem-Error"
 
+// HeaderBroker is the header of GET /api/system/version in which a module may
+// name the base URL of the broker that its clients are to use.
+const HeaderBroker = "X-Hem-Broker"
+
 // An Error is a refusal as it crosses the wire: an HTTP status and at most a
 // short reason. It is the only text of an error that a client ever sees, so
 // what goes into Reason is decided where the error is made: nothing secret,

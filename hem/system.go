@@ -31,6 +31,27 @@ func (c *Client) Version(ctx context.Context) (*api.Version, error) {
 	return &v, nil
 }
 
+// BrokerURL is the address of the broker that the module's operator named for
+// its clients (GET /api/system/version, header X-Hem-Broker); empty if none, as of
+// a device. Who answers for the module could name any: a broker carries
+// messages and cannot read or make them, but sees who asks whom.
+func (c *Client) BrokerURL(ctx context.Context) (string, error) {
+	r := call{op: "find the broker", method: http.MethodGet, path: "/api/system/version"}
+	resp, err := c.send(ctx, r, "")
+	if err := c.read(resp, err, c.base, r, nil); err != nil {
+		return "", err
+	}
+	text := resp.Header.Get(api.HeaderBroker)
+	if text == "" {
+		return "", nil
+	}
+	named, err := parseBase(text)
+	if err != nil {
+		return "", r.fail(fmt.Errorf("%w: %s %w", ErrProtocol, api.HeaderBroker, err))
+	}
+	return named.String(), nil
+}
+
 // Config reads the module's configuration: GET /api/system/config, scope
 // system:config, either role.
 //

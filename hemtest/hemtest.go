@@ -77,6 +77,9 @@ type Options struct {
 	// check-in is believed.
 	TrustedBackends [][]byte
 
+	// Broker is the address of the broker that the module names to its clients.
+	Broker string
+
 	// UpgradeKeys are Ed25519 public keys, 32 bytes each, that sign firmware and
 	// consoles. Without any, no upgrade verifies.
 	UpgradeKeys [][]byte
@@ -180,6 +183,7 @@ func config(opts *Options) server.Config {
 	cfg.HTTPAddr, cfg.HTTPSAddr = "127.0.0.1:0", "127.0.0.1:0"
 	cfg.DataDir, cfg.Memory = opts.DataDir, opts.DataDir == ""
 	cfg.Seed = []byte("hemtest " + opts.Seed)
+	cfg.Broker = opts.Broker
 	cfg.TrustedBackends, cfg.UpgradeKeys = opts.TrustedBackends, opts.UpgradeKeys
 	if opts.Clock != nil {
 		cfg.HostClock = opts.Clock

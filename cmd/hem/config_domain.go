@@ -55,7 +55,7 @@ for names under the broker's domain and for nothing else. Needs a token for syst
 			return o.updateConfig(c, api.ConfigUpdate{TLS: bundle})
 		},
 	}
-	c.Flags().StringVar(&broker, "broker", "", "address of the broker; env HEM_BROKER")
+	c.Flags().StringVar(&broker, "broker", "", "address of the broker; env HEM_BROKER (default: the one that the module names)")
 	c.Flags().StringVar(&keyFile, "domain-key-file", "", "`file` with what the broker's operator gave out to register new names with")
 	c.Flags().StringVar(&req.IP, "ip", "", "`address` that the name shall have, for the broker's operator")
 	c.Flags().StringVar(&req.CName, "cname", "", "host `name` that the name shall stand for, likewise")

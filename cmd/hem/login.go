@@ -93,7 +93,7 @@ long it lives. The passphrase does not leave this machine.`,
 	c.Flags().DurationVar(&ttl, "ttl", 0, "how long it shall live, such as 30m; the module may shorten it (default: the module's, 8h)")
 	c.Flags().BoolVar(&printToken, "print-token", false, "print the token, and do not keep it")
 	c.Flags().BoolVar(&remote, "remote", false, "ask the paired authenticators instead of for a passphrase")
-	c.Flags().StringVar(&broker, "broker", "", "with --remote: address of the broker; env HEM_BROKER")
+	c.Flags().StringVar(&broker, "broker", "", "with --remote: address of the broker; env HEM_BROKER (default: the one that the module names)")
 	c.Flags().StringVar(&note, "note", "", "with --remote: text that goes along, at most 128 characters")
 	c.Flags().StringVar(&tokenContext, "ctx", "", "text that the token shall carry, at most 63 characters")
 	complete(c, "scope", scopeNames()...)

@@ -23,13 +23,28 @@ func (o *options) broker(c *cobra.Command, url string) (*hem.Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.URL = url; !c.Flags().Changed("broker") {
-		cfg.URL = o.getenv("HEM_BROKER")
-	}
-	if cfg.URL == "" {
-		return nil, &usageError{c.CommandPath(), "--broker (or HEM_BROKER) is missing; it says through whom the authenticators are reached"}
+	if cfg.URL, err = o.brokerURL(c, url); err != nil {
+		return nil, err
 	}
 	return hem.NewBroker(cfg)
+}
+
+// brokerURL is the broker that a flag names, or HEM_BROKER, or else the module.
+func (o *options) brokerURL(c *cobra.Command, url string) (string, error) {
+	if c.Flags().Changed("broker") {
+		return url, nil
+	}
+	if url = o.getenv("HEM_BROKER"); url != "" {
+		return url, nil
+	}
+	err := o.with(c.Context(), need{}, func(m *hem.Client) (err error) {
+		url, err = m.BrokerURL(c.Context())
+		return err
+	})
+	if err == nil && url == "" {
+		err = &usageError{c.CommandPath(), "--broker (or HEM_BROKER) is missing, and the module names none (hem serve --broker)"}
+	}
+	return url, err
 }
 
 // brokerConfig trusts --cacert besides the system's authorities.
@@ -77,7 +92,7 @@ which you are asked to compare. To unpair, delete the key: hem key delete KID.`,
 			return err
 		},
 	}
-	c.Flags().StringVar(&broker, "broker", "", "address of the broker; env HEM_BROKER")
+	c.Flags().StringVar(&broker, "broker", "", "address of the broker; env HEM_BROKER (default: the one that the module names)")
 	c.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "how long to wait for the authenticator")
 	return c
 }

@@ -40,7 +40,8 @@ func (s *service) startDevBroker(ctx context.Context) error {
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	go server.Serve(l) // until Close
 	s.o.TrustedBackends = append(s.o.TrustedBackends, b.PublicKey())
-	s.backend = &devBackend{url: "http://" + onThisHost(l.Addr().String()), server: server, more: func() {
+	s.o.Broker = "http://" + onThisHost(l.Addr().String())
+	s.backend = &devBackend{url: s.o.Broker, server: server, more: func() {
 		b.Close()
 		if err := db.Close(); err != nil {
 			s.log.Error("the broker's database did not close", "error", err)

@@ -176,6 +176,9 @@ func testServeWithBroker(t *testing.T, p program) {
 	if err != nil || result.Status != "OK" {
 		t.Fatal(result, err)
 	}
+	if named, err := r.client(hem.Config{}).BrokerURL(t.Context()); err != nil || named != url {
+		t.Errorf("the module names %q, %v", named, err)
+	}
 	b, err := hem.NewBroker(hem.BrokerConfig{URL: url, Poll: 5 * time.Second})
 	must(t, err)
 	var pairing *hem.Pairing

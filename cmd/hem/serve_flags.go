@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"softhem/api"
+	"softhem/hem"
 	"softhem/internal/audit"
 	"softhem/internal/module"
 	"softhem/internal/server"
@@ -73,6 +74,7 @@ func newServeFlags() (*pflag.FlagSet, *serveOptions) {
 	fs.Var(list[[]byte]{&o.TrustedBackends, parseBackend, api.EncodeBase64}, "trusted-backend", "X25519 key of a backend whose check-in is believed, `BASE64`; repeatable, the first is whom a check-in is for")
 
 	fs.Var(list[[]byte]{&o.UpgradeKeys, parseBackend, api.EncodeBase64}, "upgrade-key", "Ed25519 key whose signature on firmware and console images is taken, `BASE64`; repeatable, none unless named")
+	fs.Var(brokerURL{&o.Broker}, "broker", "`URL` of the broker that hem commands and the console are to use")
 
 	fs.DurationVar(&o.MaxTokenTTL, "max-token-ttl", o.MaxTokenTTL, "longest life of a token")
 	fs.DurationVar(&o.Damping.Delay, "login-delay", o.Damping.Delay, "every answer to a login takes this long")
@@ -151,6 +153,9 @@ func (o *serveOptions) check(source sourceFunc, env func(string) (string, bool))
 	}
 	if o.withBroker != "" && len(o.TrustedBackends) > 0 {
 		return fmt.Errorf("%s and %s contradict each other: a check-in is for one broker; leave one of them out", source.of("with-broker"), source.of("trusted-backend"))
+	}
+	if o.withBroker != "" && o.Broker != "" {
+		return fmt.Errorf("%s and %s contradict each other: the broker inside is the one that is named; leave one of them out", source.of("with-broker"), source.of("broker"))
 	}
 	if o.ClockSource == module.ClockCheckin && len(o.TrustedBackends) == 0 && !o.dev {
 		return fmt.Errorf("%s: the clock is to come from a backend, and none is trusted, so the module would never know the time; name one with --trusted-backend, or take --rtc system", source.of("rtc"))
@@ -347,6 +352,27 @@ func (list[T]) Type() string { return "list" }
 
 // many marks flags that hold more than one value.
 func (list[T]) many() {}
+
+// brokerURL is the address of a broker.
+type brokerURL struct{ to *string }
+
+func (b brokerURL) Set(s string) error {
+	checked, err := hem.NewBroker(hem.BrokerConfig{URL: s})
+	if err != nil {
+		return errors.New("want https://host or http://host, with a port and a path where needed, and nothing more")
+	}
+	*b.to = checked.URL()
+	return nil
+}
+
+func (b brokerURL) String() string {
+	if b.to == nil {
+		return ""
+	}
+	return *b.to
+}
+
+func (brokerURL) Type() string { return "URL" }
 
 func plainText(s string) string { return s }
 

@@ -113,7 +113,7 @@ trusted-backend = ["`+backend+`", "`+strings.TrimSuffix(backend, "=")+`"]`)
 // Every setting has its three spellings.
 func TestServeSettingsHaveThreeSpellings(t *testing.T) {
 	examples := map[string]string{
-		"http": "127.0.0.1:1", "https": "off", "tls-name": "x.test", "behind-proxy": "10.0.0.0/8", "rtc": "checkin", "profile": "epa",
+		"http": "127.0.0.1:1", "https": "off", "tls-name": "x.test", "behind-proxy": "10.0.0.0/8", "rtc": "checkin", "broker": "https://broker.test", "profile": "epa",
 		"trusted-backend": strings.Repeat("CQkJ", 10) + "CQk", "upgrade-key": strings.Repeat("CQkJ", 10) + "CQk", "max-token-ttl": "1h", "login-delay": "600ms", "login-penalty": "2s",
 		"login-penalty-window": "20s", "audit-durability": "relaxed", "max-keys": "5", "audit-syslog": "tls://log.test:6514", "quirks": "fw1.2.2", "metrics": "127.0.0.1:2", "log-format": "json", "log-level": "warn", "with-broker": "127.0.0.1:3",
 	}
@@ -165,7 +165,7 @@ func TestServeSettingsRefused(t *testing.T) {
 		{"--config CONFIG", nil, "data = \"/x\"\n\nlogin-delya = \"1s\"\n", "serve.toml, line 3: there is no setting login-delya"},
 		{"--config CONFIG", nil, "[serve]\ndata = \"/x\"\n", "there is no setting serve"},
 		{"--config CONFIG", nil, "config = \"/x\"\n", "there is no setting config"},
-		{"--config CONFIG", nil, "broker = \"https://x\"\n", "there is no setting broker"},
+		{"--config CONFIG", nil, "brokers = \"https://x\"\n", "there is no setting brokers"},
 		{"--config CONFIG", nil, "data = \"/x\"\ndata = \"/y\"\n", "line 2"},
 		{"--config CONFIG", nil, "data = /x\n", "line 1"},
 		{"--config CONFIG", nil, "login-delay = 500\n", `login-delay in `},
@@ -180,7 +180,7 @@ func TestServeSettingsRefused(t *testing.T) {
 		{"--tls-name https://x", nil, "", "want a host name or an address"},
 		{"--behind-proxy 10.0.0.1", nil, "", "10.1.2.3/32"},
 		{"--trusted-backend AAAA", nil, "", "base64 of 32 bytes"},
-		{"--broker https://x", nil, "", "unknown flag"},
+		{"--broker x.test", nil, "", "want https://host or http://host"},
 		{"--with-broker", nil, "", "--with-broker says something about --dev only"},
 		{"--dev --with-broker=8090", nil, "", "want host:port, or off"},
 		{"--dev --with-broker --trusted-backend " + backend, nil, "", "--with-broker and --trusted-backend contradict each other"},

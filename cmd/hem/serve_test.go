@@ -249,12 +249,12 @@ func testServeSettings(t *testing.T, p program) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "serve.toml")
 	must(t, os.WriteFile(file, []byte("memory = true\nlog-format = \"json\"\nlog-level = \"debug\"\nunsafe-fast-login = true\nlogin-delay = \"0s\"\n"), 0o600))
-	r := p.start(t, []string{"HEM_SERVE_CONFIG=" + file, "HEM_SERVE_LOG_LEVEL=info", "HEM_SERVE_BROKER=https://x", "HEM_SERVE_DATA=", "HEM_SERVE_QUIRKS=fw1.2.2", "HEM_SERVE_DIAG=true"})
+	r := p.start(t, []string{"HEM_SERVE_CONFIG=" + file, "HEM_SERVE_LOG_LEVEL=info", "HEM_SERVE_BROKERS=https://x", "HEM_SERVE_DATA=", "HEM_SERVE_QUIRKS=fw1.2.2", "HEM_SERVE_DIAG=true"})
 	r.says(`"level":"INFO"`)
 	r.says("UNSAFE: logins are not slowed down")
 	r.says("DIAG: anybody who reaches this module can break it")
 	r.says("QUIRKS: this module imitates the faults of a firmware")
-	r.says(`"variable":"HEM_SERVE_BROKER"`)
+	r.says(`"variable":"HEM_SERVE_BROKERS"`)
 	r.stop()
 	r = p.start(t, []string{"HEM_SERVE_CONFIG=" + file}, "--log-level=error")
 	r.stop()
@@ -268,7 +268,7 @@ func testServeSettings(t *testing.T, p program) {
 		t.Error(text)
 	}
 	for _, args := range [][]string{
-		{"--memory", "--login-delay=0"}, {"--dev", "--data=" + dir}, {"--dev", "--rtc=moon"}, {"--broker=https://x"}, {"--memory", "more"},
+		{"--memory", "--login-delay=0"}, {"--dev", "--data=" + dir}, {"--dev", "--rtc=moon"}, {"--broker=x"}, {"--memory", "more"},
 		{"--memory", "--url=https://x"}, {"--memory", "--passphrase-file=x"},
 	} {
 		p.fails(t, 2, nil, args...)

@@ -148,14 +148,12 @@ instance. Both messages are sealed between module and broker. No token is needed
   HEM_BROKER=https://broker.example hem checkin`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if !c.Flags().Changed("broker") {
-				broker = o.getenv("HEM_BROKER")
-			}
-			if broker == "" {
-				return &usageError{c.CommandPath(), "--broker (or HEM_BROKER) is missing; it says whom the module shall check in with"}
+			broker, err := o.brokerURL(c, broker)
+			if err != nil {
+				return err
 			}
 			var r *api.CheckinResult
-			err := o.with(c.Context(), need{}, func(m *hem.Client) (err error) {
+			err = o.with(c.Context(), need{}, func(m *hem.Client) (err error) {
 				r, err = m.CheckIn(c.Context(), broker)
 				return err
 			})
@@ -173,7 +171,7 @@ instance. Both messages are sealed between module and broker. No token is needed
 			return t.print(o.t.out)
 		},
 	}
-	c.Flags().StringVar(&broker, "broker", "", "address of the broker; env HEM_BROKER")
+	c.Flags().StringVar(&broker, "broker", "", "address of the broker; env HEM_BROKER (default: the one that the module names)")
 	return c
 }
 

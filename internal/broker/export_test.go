@@ -2,6 +2,8 @@ package broker
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"testing"
 
 	"softhem/internal/broker/brokerdb"
@@ -23,3 +25,6 @@ func (b *Broker) SubscribersForTest() int {
 	defer b.mu.Unlock()
 	return len(b.subscribers)
 }
+
+// PatternsForTest are the routes.
+func PatternsForTest() []string { return slices.Collect(maps.Keys(routes())) }

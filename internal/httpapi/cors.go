@@ -23,8 +23,16 @@ func (c *call) checkOrigin() error {
 		return api.ErrOrigin.Because("this origin is not in the module's allow-list")
 	}
 	c.w.Header().Set("Access-Control-Allow-Origin", origin)
-	c.w.Header().Set("Access-Control-Expose-Headers", api.HeaderError+", Retry-After")
+	c.w.Header().Set("Access-Control-Expose-Headers", api.HeaderError+", "+api.HeaderBroker+", Retry-After")
 	return nil
+}
+
+// nameBroker tells clients where the broker is. It is a header because the bodies
+// are those of the device, which has none to name.
+func (c *call) nameBroker() {
+	if c.cfg.Broker != "" {
+		c.w.Header().Set(api.HeaderBroker, c.cfg.Broker)
+	}
 }
 
 // preflight answers OPTIONS.

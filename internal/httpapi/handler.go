@@ -29,6 +29,9 @@ type Config struct {
 	// Proxies are peers whose X-Forwarded-Proto and X-Forwarded-For are
 	// believed.
 	Proxies []netip.Prefix
+	// Broker is the base URL of the broker that clients are to use; empty:
+	// none is named.
+	Broker string
 	// LoopbackOnly refuses requests whose Host or Origin is not loopback, so
 	// that no web page can reach a development module by a name it controls.
 	LoopbackOnly bool

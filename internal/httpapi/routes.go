@@ -59,6 +59,7 @@ func routes() []route {
 		}},
 
 		{method: "GET", path: "/api/system/version", op: module.OpVersion, serve: func(c *call) (any, error) {
+			c.nameBroker()
 			return c.module.Version(c.pass), nil
 		}},
 		{method: "GET", path: "/api/system/status", op: module.OpStatus, serve: func(c *call) (any, error) {

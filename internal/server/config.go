@@ -61,7 +61,10 @@ type Config struct {
 	UpgradeKeys [][]byte
 	// Launched is the id of the firmware this process was started from, if it was;
 	// see Program.
-	Launched        string
+	Launched string
+	// Broker is the base URL of the broker that clients are to use; the module
+	// names it, and does not call it.
+	Broker          string
 	Proxies         []netip.Prefix
 	MaxTokenTTL     time.Duration
 	Damping         session.Damping

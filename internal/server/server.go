@@ -163,7 +163,7 @@ func (s *Server) run(ctx context.Context, d *data) (err error) {
 		return err
 	}
 	i.api = httpapi.New(httpapi.Config{
-		Module: i.module, Proxies: cfg.Proxies, LoopbackOnly: cfg.LoopbackOnly, DiagRemote: cfg.DiagRemote,
+		Module: i.module, Broker: cfg.Broker, Proxies: cfg.Proxies, LoopbackOnly: cfg.LoopbackOnly, DiagRemote: cfg.DiagRemote,
 		Shutdown: s.requestShutdown, Wiped: func() { go s.renew(i) }, Blocked: func() { go s.block() }, Observe: s.metrics.observe, Logger: cfg.Logger,
 	})
 	i.keeping.init()
