@@ -151,6 +151,20 @@ type ConfigUpdated struct {
 	RebootRequired bool   `json:"reboot_required,omitzero"` // only when true
 }
 
+// Attestation is the answer of GET /api/system/config/attestation.
+type Attestation struct {
+	Genuine string `json:"genuine"`      // attestation token, made for this answer
+	Crt     string `json:"crt,omitzero"` // DER chain of the attestation key, leaf first, once it was given one
+	CSR     string `json:"csr,omitzero"` // before that: PEM, PKCS #10, for the attestation key
+	Key     string `json:"key,omitzero"` // with csr: the attestation key, P-256 point, uncompressed, 65 bytes
+}
+
+// Provisioning is the body of POST /api/system/config/provisioning.
+type Provisioning struct {
+	Genuine string `json:"genuine"` // attestation token of this module, of any age
+	Crt     string `json:"crt"`     // DER, the leaf or a chain with the leaf first
+}
+
 // SelfTest is the answer of GET /api/system/selftest. Times are Unix seconds of the
 // module's clock, set or not; 0: not in this boot, or before any time was known.
 type SelfTest struct {

@@ -11,10 +11,8 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"fmt"
-	"strings"
 
 	"softhem/api"
 )
@@ -150,23 +148,11 @@ func SealTLSKey(genuine string, tlsKey crypto.PrivateKey) (emp, sealed string, e
 	if !ok || key == nil || key.Curve != elliptic.P256() {
 		return bad("the TLS key is not on P-256")
 	}
-	parts := strings.Split(genuine, ".")
-	if len(parts) != 4 {
-		return bad("the attestation token carries no certificate")
-	}
-	der, err := api.DecodeBase64(parts[3])
+	g, err := VerifyGenuine(genuine)
 	if err != nil {
-		return bad("the certificate of the attestation token is not base64")
+		return bad("%w", err)
 	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return bad("the certificate of the attestation token does not decode")
-	}
-	public, ok := cert.PublicKey.(*ecdsa.PublicKey)
-	if !ok || public.Curve != elliptic.P256() {
-		return bad("the attestation key is not on P-256")
-	}
-	peer, err := public.ECDH()
+	peer, err := g.Key.ECDH()
 	if err != nil {
 		return "", "", err
 	}

@@ -86,25 +86,39 @@ New connections use it at once. Needs a token for system:config.`,
 
 // readCertificate reads a chain of certificates.
 func readCertificate(file string) (u api.ConfigUpdate, err error) {
+	chain, err := readPEMChain("hem config certificate", file)
+	if err != nil {
+		return u, err
+	}
+	var der []byte
+	for _, cert := range chain {
+		der = append(der, cert.Raw...)
+	}
+	u.TLS = &api.TLSBundle{Crt: api.EncodeBase64(der)}
+	return u, nil
+}
+
+// readPEMChain reads certificates from a file, of which command wants at least one.
+func readPEMChain(command, file string) ([]*x509.Certificate, error) {
 	rest, err := os.ReadFile(file)
 	if err != nil {
-		return u, fmt.Errorf("the certificate: %w", err)
+		return nil, fmt.Errorf("the certificate: %w", err)
 	}
-	var chain []byte
+	var der []byte
 	for {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
 			break
 		}
 		if block.Type == "CERTIFICATE" {
-			chain = append(chain, block.Bytes...)
+			der = append(der, block.Bytes...)
 		}
 	}
-	if all, err := x509.ParseCertificates(chain); err != nil || len(all) == 0 {
-		return u, &usageError{"hem config certificate", fmt.Sprintf("%s holds no PEM certificate", file)}
+	chain, err := x509.ParseCertificates(der)
+	if err != nil || len(chain) == 0 {
+		return nil, &usageError{command, fmt.Sprintf("%s holds no PEM certificate", file)}
 	}
-	u.TLS = &api.TLSBundle{Crt: api.EncodeBase64(chain)}
-	return u, nil
+	return chain, nil
 }
 
 // readTLSKey reads the key of a certificate.

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -44,8 +43,7 @@ type serial struct {
 }
 
 const (
-	genuineLife = 300    // seconds a token is taken
-	maxDomains  = 10_000 // names
+	maxDomains = 10_000 // names
 
 	// serialMemory is how long after its end a certificate still leads to its
 	// name: a module that was off for months gets its new one.
@@ -58,28 +56,11 @@ var errNotGenuine = refuse(http.StatusUnauthorized, "genuine does not verify, is
 // name and the token's time. It shows that the same module, or whoever it gave
 // its token to, asks again; not what the module is.
 func genuineToken(token string, now int64) (ski []byte, at int64, err error) {
-	parts := strings.Split(token, ".")
-	if len(parts) != 4 {
+	g, err := hem.VerifyGenuine(token)
+	if err != nil || !g.Fresh(time.Unix(now, 0)) {
 		return nil, 0, errNotGenuine
 	}
-	var raw [4][]byte
-	for i, part := range parts {
-		if raw[i], err = api.DecodeBase64(part); err != nil {
-			return nil, 0, errNotGenuine
-		}
-	}
-	cert, err := x509.ParseCertificate(raw[3])
-	if err != nil {
-		return nil, 0, errNotGenuine
-	}
-	point := p256Point(cert.PublicKey)
-	id := suite.SHA1(point)
-	at, err = strconv.ParseInt(string(raw[1]), 10, 64)
-	if err != nil || point == nil || !suite.Equal(id[:], raw[0]) || !suite.VerifyP256(point, []byte(parts[0]+"."+parts[1]), raw[2]) ||
-		at > now+genuineLife || at < now-genuineLife {
-		return nil, 0, errNotGenuine
-	}
-	return id[:], at, nil
+	return g.SKI, g.At.Unix(), nil
 }
 
 // p256Point is the uncompressed point of a P-256 public key; nil for any other.

@@ -45,6 +45,8 @@ var walk = []struct {
 	{"POST", "/api/system/upgrade/upload_ui", 413, 413, 401, 401, 401, 403, 413, 413, 413, "system:upgrade"},
 	{"GET", "/api/system/upgrade/check_fw", 404, 404, 401, 401, 401, 403, 404, 404, 404, "system:upgrade"},
 	{"GET", "/api/system/upgrade/check_ui", 404, 404, 401, 401, 401, 403, 404, 404, 404, "system:config"},
+	{"GET", "/api/system/config/attestation", 200, 200, 401, 401, 401, 200, 200, 200, 409, "any"},
+	{"POST", "/api/system/config/provisioning", 400, 400, 403, 403, 403, 403, 403, 403, 409, "system:config"},
 	{"GET", "/api/system/selftest", 200, 200, 401, 401, 401, 200, 200, 200, 200, "any"},
 	{"GET", "/api/logger/key", 409, 409, 401, 401, 401, 403, 200, 200, 200, "logger:get"},
 	{"GET", "/api/logger/list", 409, 409, 401, 401, 401, 403, 200, 200, 200, "logger:get"},

@@ -75,6 +75,12 @@ func routes() []route {
 			return c.module.Config(c.pass), nil
 		}},
 		{method: "POST", path: "/api/system/config", op: module.OpConfigUpdate, serve: (*call).configUpdate},
+		{method: "GET", path: "/api/system/config/attestation", op: module.OpAttestation, ppa: true, serve: func(c *call) (any, error) {
+			return c.module.Attestation(c.pass)
+		}},
+		{method: "POST", path: "/api/system/config/provisioning", op: module.OpProvision, ppa: true, serve: func(c *call) (any, error) {
+			return confirmed(c, c.module.Provision)
+		}},
 		{method: "GET", path: "/api/system/selftest", op: module.OpSelfTest, serve: func(c *call) (any, error) {
 			return c.module.SelfTest(c.ctx, c.pass)
 		}},

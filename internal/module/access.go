@@ -26,6 +26,8 @@ const (
 	OpCheckinFinish
 	OpConfigGet
 	OpConfigUpdate
+	OpAttestation
+	OpProvision
 	OpSelfTest
 	OpReboot
 	OpShutdown
@@ -96,7 +98,9 @@ type Rule struct {
 	NoMaster bool     // 403 for role M
 	Personas bool     // 403 for all but the roles U and M
 	OnlyUser bool     // 403 for everybody but role U
-	Scopes   []string // 403 unless the token satisfies one of them; nil: any
+	// OnlyFresh: 403 on an initialised module, whatever the token.
+	OnlyFresh bool
+	Scopes    []string // 403 unless the token satisfies one of them; nil: any
 	// KeyScope: the scope of one key opens it too, so the token is judged in a
 	// second step, admit, when the kid is known.
 	KeyScope bool
@@ -153,6 +157,10 @@ func ruleOf(op Op) Rule {
 			Scopes: []string{api.ScopeSystemConfig, api.ScopeLoggerGet, api.ScopeExtPair}}
 	case OpConfigUpdate: // health, and what a fresh module takes, depend on the body
 		return Rule{Token: tokenUnlessFresh, Personas: true, Scopes: []string{api.ScopeSystemConfig}}
+	case OpAttestation:
+		return Rule{Healthy: true, Token: tokenUnlessFresh}
+	case OpProvision:
+		return Rule{Healthy: true, OnlyFresh: true}
 	case OpSelfTest:
 		return Rule{Token: tokenUnlessFresh}
 	case OpReboot:
@@ -308,6 +316,12 @@ func (m *Module) Arrived(ctx context.Context, p *Pass) error {
 // authorise checks that there is a token if there has to be one, and that its
 // scope and role open the operation.
 func (m *Module) authorise(ctx context.Context, p *Pass, rule *Rule) error {
+	if rule.OnlyFresh && p.state.config.Inited {
+		if p.claims != nil {
+			return m.denied(ctx, p, "only a fresh module takes this")
+		}
+		return api.ErrForbidden.Because("only a fresh module takes this") // not recorded: anybody can ask
+	}
 	switch rule.Token {
 	case tokenOptional:
 		return nil

@@ -127,7 +127,7 @@ func (m *Module) SelfTest(ctx context.Context, p *Pass) (api.SelfTest, error) {
 			Total: counts.Live, Deleted: counts.Deleted, Invalid: t.invalid,
 			Fragmented: counts.Spare, FreeSlots: max(0, m.keys.MaxKeys()-counts.Live),
 		},
-		SEState: api.SEUnprovisioned,
+		SEState: now.identity.seState(),
 	}
 	if t.running {
 		answer.LastSelfTestTS, answer.LastFLSState, answer.SelfTestTS = t.last.began, int(t.last.fls), t.began

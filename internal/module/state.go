@@ -3,7 +3,6 @@ package module
 import (
 	"context"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -70,8 +69,9 @@ type identity struct {
 	key     *suite.X25519Key  // public part: eid
 	signing *suite.Ed25519Key // public part: eid_sign
 	attest  *suite.P256Key
-	cert    []byte // DER, of the attestation key
-	devID   string // 16 hex digits
+	cert    []byte   // DER, of the attestation key: its own, or the first of chain
+	chain   [][]byte // what the attestation key was given, leaf first; nil: nothing yet
+	devID   string   // 16 hex digits
 	record  identityRecord
 
 	eid, eidSign, genuineID string // base64, as they go out
@@ -198,7 +198,11 @@ func (m *Module) loadIdentity(ctx context.Context) (*identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the module's identity: %w", err)
 	}
-	return rec.open()
+	id, err := rec.open()
+	if err != nil {
+		return nil, err
+	}
+	return m.loadProvisioning(ctx, id)
 }
 
 // neverUsed refuses to make an identity where there was one: a store that is
@@ -232,7 +236,7 @@ func newIdentity(random io.Reader, now time.Time) (identityRecord, error) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: new(big.Int).SetBytes(rec.DevID),
-		Subject:      pkix.Name{CommonName: "SoftHEM attestation " + hex.EncodeToString(rec.DevID)},
+		Subject:      attestationSubject(hex.EncodeToString(rec.DevID)),
 		SubjectKeyId: attest.KeyID(),
 		NotBefore:    now.Add(-time.Hour),
 		NotAfter:     time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), // RFC 5280 4.1.2.5: no end
