@@ -33,6 +33,7 @@ modules and the authenticators paired with them.
 It learns which module talks to which authenticator, and when. It does not learn what was asked
 for, and can approve nothing itself. It can keep messages back, and, for an authenticator that
 pairs without the secret of the QR code, answer in its place; hem pair then has you compare digits.
+docs/operations.md has the whole list of what whoever runs it can do, and cannot.
 
 When it listens, one line goes to standard output:
 
