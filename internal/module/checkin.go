@@ -165,6 +165,7 @@ func (m *Module) setClock(ctx context.Context, p *Pass, unix, elapsed int64) err
 	defer m.mu.Unlock()
 	s := m.clock.plan(unix, elapsed, trusted)
 	if !s.changes {
+		m.clock.apply(s)
 		return nil
 	}
 	if s.stepsBack {

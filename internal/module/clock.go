@@ -14,12 +14,13 @@ const (
 	ClockCheckin                    // unset after every boot until a check-in sets it
 )
 
-// backwardsGrace is how far, in seconds, time may be behind the clock and be
-// waited for: the clock stands until it is there. Anything larger is a step back.
+// backwardsGrace is how far, in seconds, time may be behind the clock without
+// anything happening: a check-in leaves the clock alone, a host's clock is
+// waited for. Anything larger is a step back.
 const backwardsGrace = 60
 
-// agreement is how far, in seconds, a clock may be ahead of a check-in without
-// anything happening: both ends round.
+// agreement is how far, in seconds, the time that others are told may be ahead of
+// a check-in's: both ends round.
 const agreement = 2
 
 // clock is the module's RTC. It never runs backwards by itself; a step back is
@@ -39,19 +40,16 @@ type clock struct {
 // anchor ties module time to host time. The difference of host times is
 // monotonic where the host's clock is time.Now.
 type anchor struct {
-	unix  int64
-	at    time.Time
-	gain  int64 // percent
-	floor int64 // the clock stands here while the time is behind it
+	unix int64
+	at   time.Time
+	gain int64 // percent
+	lag  int64 // seconds that the time is behind, by a check-in that left the clock alone
 }
 
-// time is what a check-in lets the module know of the time. It may be behind now.
-func (a *anchor) time(host time.Time) int64 {
+func (a *anchor) now(host time.Time) int64 {
 	passed := host.Sub(a.at)
 	return a.unix + int64((passed+passed/100*time.Duration(a.gain))/time.Second)
 }
-
-func (a *anchor) now(host time.Time) int64 { return max(a.time(host), a.floor) }
 
 // start begins a boot: an unset clock continues from last.
 func (c *clock) start(last int64) {
@@ -94,11 +92,11 @@ func (c *clock) now(trusted bool) (unix int64, set, steppedBack bool) {
 	}
 }
 
-// time is the time to tell others who have a clock of their own: while the clock
-// stands and waits, it is that which is waited for. Nothing ends by it.
+// time is the time to tell others who have a clock of their own: a check-in that
+// left this one alone said how far it is ahead. Nothing ends by it.
 func (c *clock) time(trusted bool) int64 {
 	if a := c.set.Load(); a != nil && c.source == ClockCheckin {
-		return a.time(c.host())
+		return a.now(c.host()) - a.lag
 	}
 	unix, _, _ := c.now(trusted)
 	return unix
@@ -121,11 +119,11 @@ func (c *clock) peek(trusted bool) int64 {
 	return unix
 }
 
-// A setting is a change of a clock of source ClockCheckin that can be made and
+// A setting is what a check-in does to a clock of source ClockCheckin, and can be
 // unmade.
 type setting struct {
 	old         int64 // the time before
-	changes     bool
+	changes     bool  // the time is another from here on
 	stepsBack   bool
 	before, new *anchor
 }
@@ -133,30 +131,25 @@ type setting struct {
 // plan works out what setting the clock to unix means. The time was read by a
 // backend at some moment of the last elapsed seconds, which whoever carries it
 // can draw out; so the true time lies between unix and unix+elapsed, and a set
-// clock that agrees with that is left alone. One that is up to a minute ahead stands
-// until that time, the later end, is there. Else a stranger could set the clock
-// back, and end all tokens, by delivering late, or make it stand too long.
+// clock that agrees with that, or is up to a minute ahead of it, is left alone. Else
+// a stranger could set the clock back, and end all tokens, by delivering late.
 func (c *clock) plan(unix, elapsed int64, trusted bool) setting {
 	old, _, _ := c.now(trusted)
-	s := setting{old: old, before: c.set.Load()}
+	before := c.set.Load()
+	s := setting{old: old, before: before, new: before}
 	if c.source != ClockCheckin {
 		return s
 	}
-	s.new = &anchor{unix: unix, at: c.host(), gain: c.gain}
-	standsFor := old - (unix + elapsed) // if it waits for that time; negative: it is behind
-	if s.before == nil {
-		s.changes, s.stepsBack = true, standsFor > backwardsGrace
+	ahead := old - (unix + elapsed)
+	if before == nil || old < unix || ahead > backwardsGrace {
+		s.changes, s.stepsBack = true, ahead > backwardsGrace
+		s.new = &anchor{unix: unix, at: c.host(), gain: c.gain}
 		return s
 	}
-	known := s.before.time(s.new.at)
-	switch {
-	case known < unix:
-		s.changes, s.new.floor = true, old // a clock that stands is not let go before its time
-	case known <= unix+elapsed+agreement:
-	case standsFor <= backwardsGrace:
-		s.changes, s.new.unix, s.new.floor = true, unix+elapsed, old
-	default:
-		s.changes, s.stepsBack = true, true
+	if told := old - before.lag; told < unix || told > unix+elapsed+agreement {
+		learnt := *before
+		learnt.lag = max(ahead, 0)
+		s.new = &learnt
 	}
 	return s
 }
