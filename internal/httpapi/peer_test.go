@@ -72,6 +72,10 @@ type request struct {
 	token        *string
 	header       http.Header
 	chunked      bool
+
+	// Of rows of tables, which do not send it themselves.
+	scope string // for which the token is to be
+	fresh bool   // for the module that is not personalised
 }
 
 type answer struct {
