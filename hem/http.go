@@ -27,6 +27,7 @@ type call struct {
 	method string
 	path   string
 	body   []byte // JSON, or nil
+	file   string // not empty: body is raw, and a file of this name
 
 	// freshOpen marks an endpoint that wants a token, except on a module that
 	// has not been personalised and could not issue one.
@@ -51,7 +52,11 @@ func (c *Client) exchange(ctx context.Context, h *http.Client, base *url.URL, r 
 		return nil, r.fail(err)
 	}
 	req.Header.Set("Accept", "*/*")
-	if r.body != nil {
+	switch {
+	case r.file != "":
+		req.Header.Set("Content-Type", "application/octet-stream")
+		req.Header.Set("Content-Disposition", `attachment; filename="`+r.file+`"`)
+	case r.body != nil:
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if bearer != "" {

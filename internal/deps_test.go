@@ -81,7 +81,7 @@ var importRules = []struct {
 	},
 	{
 		"the tree over the log and its checkpoints are made and judged in one place",
-		func(p string) bool { return strings.HasPrefix(p, "golang.org/x/mod/") },
+		func(p string) bool { return strings.HasPrefix(p, "golang.org/x/mod/sumdb/") },
 		[]string{"softhem/internal/audit"},
 	},
 	{

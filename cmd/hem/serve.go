@@ -109,6 +109,9 @@ func (s *service) run(ctx context.Context) error {
 	if _, set := s.t.env("GOGC"); !set {
 		server.TuneGC()
 	}
+	if err := s.launch(); err != nil {
+		return err
+	}
 	if err := s.takeSockets(); err != nil {
 		return err
 	}
@@ -240,6 +243,9 @@ func (s *service) serve(ctx context.Context, hup <-chan os.Signal) error {
 		s.log.Info("it belongs to nobody yet, and will to the first who runs: hem init")
 	}
 	s.warnRootKey()
+	if err := s.server.Ready(ctx); err != nil {
+		return fmt.Errorf("the upgrade cannot be kept: %w", err)
+	}
 	if _, err := fmt.Fprintln(s.t.out, s.readyLine()); err != nil {
 		return fmt.Errorf("the ready line cannot be written: %w", err)
 	}

@@ -65,6 +65,7 @@ func TestServe(t *testing.T) {
 		"broker killed":     testBrokerKilled,
 		"fast clock":        testRemoteFastClock,
 		"backup killed":     testBackupKilled,
+		"upgrade":           testServeUpgrade,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

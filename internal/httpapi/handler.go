@@ -141,7 +141,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		header["Strict-Transport-Security"] = h.hsts
 	}
 	if !strings.HasPrefix(r.URL.Path, "/api/") && r.Method != http.MethodOptions {
-		status = c.fail(api.ErrNotFound.Because("there is no web console in this version"))
+		status = c.serveConsole()
 		return
 	}
 	rt, answer, err := c.run()

@@ -20,6 +20,15 @@ func upgradeRoutes() []route {
 		{method: "POST", ppa: true, path: "/api/system/upgrade/upload_ui", op: module.OpUpgradeUploadUI, maxBody: upgrade.MaxImage, serve: (*call).upload},
 		{method: "GET", ppa: true, path: "/api/system/upgrade/check_fw", op: module.OpUpgradeCheckFW, serve: (*call).upgradeCheck},
 		{method: "GET", ppa: true, path: "/api/system/upgrade/check_ui", op: module.OpUpgradeCheckUI, serve: (*call).upgradeCheck},
+		{method: "GET", ppa: true, path: "/api/system/upgrade/install_fw", op: module.OpUpgradeInstallFW, closes: true, serve: func(c *call) (any, error) {
+			return nothing{}, c.module.UpgradeInstall(c.ctx, c.pass)
+		}},
+		{method: "GET", ppa: true, path: "/api/system/upgrade/install_ui", op: module.OpUpgradeInstallUI, serve: func(c *call) (any, error) {
+			return nil, c.module.UpgradeInstall(c.ctx, c.pass)
+		}},
+		{method: "GET", ppa: true, path: "/api/system/upgrade/usbmode", op: module.OpUpgradeUSBMode, closes: true, serve: func(c *call) (any, error) {
+			return nothing{}, c.module.UpgradeUSBMode(c.ctx, c.pass)
+		}},
 	}
 }
 

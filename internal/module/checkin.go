@@ -30,7 +30,7 @@ func (m *Module) CheckinStart(p *Pass) (api.Check, error) {
 		CSN: api.EncodeBase64(m.cfg.TLS.Serial()),
 	}
 	if m.cfg.Profile == PPA {
-		claims.UIS = consoleHash()
+		claims.UIS = m.consoleHash()
 	}
 	secret, err := st.boot.Key().Shared(backend)
 	if err != nil {

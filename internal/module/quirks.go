@@ -85,3 +85,6 @@ func (q Quirks) clockGain() int64 {
 // dropsNewCertificate: one that comes with a check-in is acknowledged, and
 // neither read nor installed.
 func (q Quirks) dropsNewCertificate() bool { return q == QuirksFW122 }
+
+// hasLoader tells whether UpgradeUSBMode goes as if there were one to boot into.
+func (q Quirks) hasLoader() bool { return q == QuirksFW122 }

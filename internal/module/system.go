@@ -14,13 +14,17 @@ import (
 	"softhem/internal/build"
 	"softhem/internal/session"
 	"softhem/internal/suite"
+	"softhem/internal/upgrade"
 )
 
-// consoleHash is the SHA-256 of the web console's files. There is no console
-// in this version; it is the hash of nothing.
-func consoleHash() string {
-	digest := suite.SHA256(nil)
-	return api.EncodeBase64(digest[:])
+// Console is the web console that was installed, or nil. It is no operation: its
+// files are the same for all, and no secret.
+func (m *Module) Console() *upgrade.Files { return m.upgrades.Console() }
+
+// consoleHash is the SHA-256 of the archive of the web console, or of nothing.
+func (m *Module) consoleHash() string {
+	hash := m.Console().ConsoleHash()
+	return api.EncodeBase64(hash[:])
 }
 
 // Version says what the module is.
@@ -36,7 +40,7 @@ func (m *Module) Version(p *Pass) api.Version {
 		v.FWV += "-DIAG"
 	}
 	if m.cfg.Profile == PPA {
-		v.UIS = consoleHash()
+		v.UIS = m.consoleHash()
 		if p.claims != nil || !p.state.config.Inited {
 			v.SDCSD, v.SDCID = p.state.identity.cardRegister("csd"), p.state.identity.cardRegister("cid")
 		}
@@ -76,6 +80,9 @@ func (m *Module) Status(p *Pass) api.Status {
 	if now, set := m.now(st); set {
 		s.TS, s.Time = time.Unix(now, 0).UTC().Format(time.RFC3339), &now
 	}
+	if m.upgrades.upgraded.Load() {
+		s.FWUpgrade = m.upgrades.upgraded.Swap(false)
+	}
 	if m.cfg.Profile == PPA {
 		s.Storage = m.storageStatus(st)
 	}
@@ -111,6 +118,11 @@ func (m *Module) Config(p *Pass) api.Config {
 // whoever is told so finds the new boot.
 func (m *Module) Reboot(ctx context.Context, p *Pass) error {
 	p.must(OpReboot)
+	return m.rebootAfter(ctx, p, func() error { return nil })
+}
+
+// rebootAfter boots anew if what comes before it can be done.
+func (m *Module) rebootAfter(ctx context.Context, p *Pass, before func() error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.wiped.Load() {
@@ -118,6 +130,9 @@ func (m *Module) Reboot(ctx context.Context, p *Pass) error {
 	}
 	if m.state.Load().fail != p.state.fail { // one of its own for each boot
 		return api.ErrConflict.Because("another reboot came first")
+	}
+	if err := before(); err != nil {
+		return err
 	}
 	if err := m.append(ctx, audit.Record{Type: audit.Reboot, Who: p.who()}); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"softhem/api"
@@ -16,6 +17,7 @@ import (
 type upgrades struct {
 	*upgrade.Folder
 	checks   sync.WaitGroup
+	upgraded atomic.Bool // the next status has to say so
 }
 
 // upgradeKind is the kind of image an operation is about.
@@ -60,9 +62,7 @@ func (m *Module) UpgradeUpload(ctx context.Context, p *Pass, u UpgradeUpload) er
 	if err := m.Arrived(ctx, p); err != nil {
 		return err
 	}
-	return m.upgradeStep(ctx, func() (*upgrade.Change, error) { return received.Keep(p.who()) }, audit.Record{
-		Type: audit.Upgrade, Who: p.who(), Arg: []byte("upload_" + string(k) + " " + received.ID),
-	})
+	return m.upgradeStep(ctx, func() (*upgrade.Change, error) { return received.Keep(p.who()) })
 }
 
 // UpgradeCheck tells how far the check of an upload is, and begins it if nobody did.
@@ -92,6 +92,47 @@ func (m *Module) runCheck(ctx context.Context, c *upgrade.Check, who string) {
 	c.End(err == nil)
 }
 
+// UpgradeInstall puts a verified upload to use. Firmware is run by the next start of
+// the process; the module boots anew at once, as devices do.
+func (m *Module) UpgradeInstall(ctx context.Context, p *Pass) error {
+	if p.op != OpUpgradeInstallFW {
+		p.must(OpUpgradeInstallUI)
+	}
+	k := upgradeKind(p.op)
+	install := func() error {
+		return m.upgradeStep(ctx, func() (*upgrade.Change, error) { return m.upgrades.Install(k, p.who()) })
+	}
+	if k == upgrade.Console {
+		return install()
+	}
+	if err := m.rebootAfter(ctx, p, install); err != nil {
+		return err
+	}
+	m.log.WarnContext(ctx, "an upgrade was installed; start the process again to run it", "who", p.who())
+	return nil
+}
+
+// UpgradeUSBMode boots into a loader, which there is none of.
+func (m *Module) UpgradeUSBMode(ctx context.Context, p *Pass) error {
+	p.must(OpUpgradeUSBMode)
+	if !m.cfg.Quirks.hasLoader() {
+		return api.ErrNotAcceptable.Because("there is no loader to boot into")
+	}
+	return m.rebootAfter(ctx, p, func() error {
+		return m.append(ctx, audit.Record{Type: audit.Upgrade, Who: p.who(), Arg: []byte("usbmode")})
+	})
+}
+
+// FirmwareProven is called when the process is ready. If it was started from firmware
+// on trial, that is kept, and the next status says so.
+func (m *Module) FirmwareProven(ctx context.Context) error {
+	return m.upgradeStep(ctx, func() (*upgrade.Change, error) {
+		c, err := m.upgrades.Proven()
+		m.upgrades.upgraded.Store(c != nil)
+		return c, err
+	})
+}
+
 func upgradeRecord(r upgrade.Report) audit.Record {
 	rec := audit.Record{Type: audit.Upgrade, Who: r.Who, Arg: []byte(r.Text())}
 	if !r.OK {
@@ -103,12 +144,15 @@ func upgradeRecord(r upgrade.Report) audit.Record {
 // upgradeStep makes a change and records it. A crash in between leaves the change
 // and a report of it, from which the next boot makes the record. What cannot be
 // recorded is taken back.
-func (m *Module) upgradeStep(ctx context.Context, change func() (*upgrade.Change, error), rec audit.Record) error {
+func (m *Module) upgradeStep(ctx context.Context, change func() (*upgrade.Change, error)) error {
 	c, err := change()
 	if err != nil {
 		return m.upgradeRefused(ctx, "an upgrade was not taken", err)
 	}
-	if err := m.append(ctx, rec); err != nil {
+	if c == nil {
+		return nil
+	}
+	if err := m.append(ctx, upgradeRecord(c.Report())); err != nil {
 		if undo := c.Undo(); undo != nil {
 			m.log.ErrorContext(ctx, "an upgrade that cannot be recorded cannot be taken back either", "error", undo)
 		}

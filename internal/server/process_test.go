@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"softhem/api"
 	"softhem/internal/audit"
 	"softhem/internal/server"
 	"softhem/internal/session"
@@ -41,6 +42,9 @@ func serve(dir string) {
 	if delay, err := time.ParseDuration(os.Getenv(envServe + "_DAMPING")); err == nil {
 		cfg.Damping = session.DefaultDamping()
 		cfg.Damping.Delay, cfg.Damping.Limits = delay, false
+	}
+	if key, err := api.DecodeBase64(os.Getenv(envServe + "_UPGRADE_KEY")); err == nil && len(key) > 0 {
+		cfg.UpgradeKeys = [][]byte{key}
 	}
 	if os.Getenv(envServe+"_DURABILITY") == "relaxed" {
 		cfg.AuditDurability = audit.Relaxed

@@ -18,7 +18,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"softhem/internal/build"
 	"softhem/internal/certs"
 	"softhem/internal/disk"
 	"softhem/internal/httpapi"
@@ -139,9 +138,7 @@ func (s *Server) run(ctx context.Context, d *data) (err error) {
 	if i.caFile, err = s.writeCA(i); err != nil {
 		return err
 	}
-	i.images, err = upgrade.Open(upgrade.Config{
-		Dir: d.upgradeDir(), Keys: cfg.UpgradeKeys, Version: build.Version(), Launched: cfg.Launched, Logger: cfg.Logger,
-	})
+	i.images, err = upgrade.Open(imagesConfig(cfg, d.upgradeDir()))
 	if err != nil {
 		return err
 	}

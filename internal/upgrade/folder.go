@@ -184,6 +184,9 @@ func (f *Folder) change(r Report, edit func(*state) error) (*Change, error) {
 	return &Change{f: f, old: old, report: r}, nil
 }
 
+// Report is what the log is to be told.
+func (c *Change) Report() Report { return c.report }
+
 // Recorded ends a change whose record is on disk. An error means that it will be
 // recorded once more at the next start.
 func (c *Change) Recorded() error {
