@@ -89,7 +89,10 @@ type Config struct {
 	// Entropy is what the health tests read; nil is the system's source, which
 	// everything but the identity is made with. Tests give a broken one.
 	Entropy io.Reader
-	Logger  *slog.Logger
+	// Temperature is the host's in degrees Celsius, false where it has no sensor;
+	// nil reads the host's sensors.
+	Temperature func() (celsius int, ok bool)
+	Logger      *slog.Logger
 }
 
 // Module is a running HEM. Its methods may be called concurrently.
@@ -135,6 +138,10 @@ func New(ctx context.Context, cfg Config) (*Module, error) {
 
 		searches: newSearches(),
 		upgrades: upgrades{Folder: cfg.Upgrades},
+	}
+	m.thermometer.sense = hostTemperature
+	if cfg.Temperature != nil {
+		m.thermometer.sense = cfg.Temperature
 	}
 	st, err := m.loadState(ctx)
 	if err != nil {

@@ -2,6 +2,7 @@ package module
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -221,6 +222,9 @@ func (m *Module) watchHealth(ctx context.Context, st *state) {
 		}
 		if err := m.testEntropy(st); err != nil && m.failed(st, flsEntropy, err) {
 			m.recordFailure(ctx, audit.Record{Type: audit.TRNGFailed, Result: audit.Failed})
+		}
+		if celsius, hot := m.thermometer.tooHot(); hot && m.failed(st, flsTemperature, fmt.Errorf("the host is too hot, %d degrees Celsius", celsius)) {
+			m.recordFailure(ctx, audit.Record{Type: audit.NonSecureState, Result: audit.Failed, Arg: []byte("temperature")})
 		}
 	}
 }
