@@ -172,7 +172,7 @@ func (d *Disks) open(n int, u Unlocking) (nbd.Device, error) {
 		}
 		return nil, errors.Join(fmt.Errorf("the image of %s: %w", Name(n), err), k.release(d.cfg.Images == ""))
 	}
-	clear := image{k.file, u.Sectors * SectorSize}
+	clear := &image{file: k.file, size: u.Sectors * SectorSize}
 	if cipher == nil {
 		return clear, nil
 	}

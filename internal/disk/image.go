@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 )
 
@@ -41,11 +42,14 @@ func imageFile(dir, name string) (*os.File, error) {
 type image struct {
 	file *os.File
 	size int64
+
+	mu     sync.Mutex
+	failed error // of a Sync
 }
 
-func (i image) Size() int64 { return i.size }
+func (i *image) Size() int64 { return i.size }
 
-func (i image) ReadAt(p []byte, off int64) (int, error) {
+func (i *image) ReadAt(p []byte, off int64) (int, error) {
 	n, err := i.file.ReadAt(p, off)
 	if errors.Is(err, io.EOF) {
 		clear(p[n:])
@@ -54,12 +58,21 @@ func (i image) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-func (i image) WriteAt(p []byte, off int64) (int, error) { return i.file.WriteAt(p, off) }
+func (i *image) WriteAt(p []byte, off int64) (int, error) { return i.file.WriteAt(p, off) }
 
-func (i image) Sync() error { return i.file.Sync() }
+// Sync fails for good when it has failed once: the kernel may call the lost page
+// clean and report success the next time. Unlocking the disk again begins anew.
+func (i *image) Sync() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.failed == nil {
+		i.failed = i.file.Sync()
+	}
+	return i.failed
+}
 
 // Zero makes a hole where there can be one, unless the room is to be kept.
-func (i image) Zero(off, n int64, keep bool) error {
+func (i *image) Zero(off, n int64, keep bool) error {
 	if !keep {
 		done, err := punch(i.file, off, n)
 		if done || err != nil {

@@ -17,7 +17,7 @@ import (
 // Requests may begin and end anywhere. What does not cover a sector is read,
 // changed and written as a whole, during which nobody else writes.
 type sealed struct {
-	image
+	*image
 	cipher *suite.DiskCipher
 	mu     sync.RWMutex // a read sees no sector half written
 }
