@@ -96,7 +96,7 @@ func (b *backupCmd) run(c *cobra.Command) error {
 		defer clear(identity)
 	}
 	if len(b.recipients) == 0 {
-		if passphrase, err = b.o.secretTwice(ctx, "--passphrase-file", "backup", b.passphraseFile, b.judge(c)); err != nil {
+		if passphrase, err = b.o.secretTwice(ctx, "--passphrase-file", "backup", b.passphraseFile, b.o.judgePassphrase(c, "backup")); err != nil {
 			return err
 		}
 		defer clear(passphrase)
@@ -125,14 +125,15 @@ func (b *backupCmd) run(c *cobra.Command) error {
 	return b.tell(&result)
 }
 
-// judge takes no empty passphrase, and warns of one that can be found by trying.
-func (b *backupCmd) judge(c *cobra.Command) func([]byte) error {
+// judgePassphrase takes no empty passphrase of something that is a file, and
+// warns of one that can be found by trying.
+func (o *options) judgePassphrase(c *cobra.Command, of string) func([]byte) error {
 	return func(passphrase []byte) error {
 		switch n := utf8.RuneCount(passphrase); {
 		case n == 0:
-			return &usageError{c.CommandPath(), "the passphrase of the backup is empty"}
+			return &usageError{c.CommandPath(), "the passphrase of the " + of + " is empty"}
 		case n < shortPassphrase:
-			b.o.warn("the passphrase of the backup has fewer than %d characters: who gets the file can find it by trying", shortPassphrase)
+			o.warn("the passphrase of the %s has fewer than %d characters: who gets the file can find it by trying", of, shortPassphrase)
 		}
 		return nil
 	}

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -106,5 +107,16 @@ func (c *Client) Backup(ctx context.Context, w io.Writer) error {
 func (c *Client) Check(ctx context.Context, r io.Reader) (report Report, err error) {
 	// Only its Read: the transport closes what it can.
 	err = c.ask(ctx, "check", struct{ io.Reader }{r}, &report)
+	return report, err
+}
+
+// Rekey implements Keeper.
+func (c *Client) Rekey(ctx context.Context, ask RekeyRequest) (report RekeyReport, err error) {
+	body, err := json.Marshal(ask)
+	if err != nil {
+		return report, err
+	}
+	defer clear(body)
+	err = c.ask(ctx, "rekey", bytes.NewReader(body), &report)
 	return report, err
 }

@@ -3,6 +3,7 @@
 //
 //	POST /backup   an archive of the folder, see internal/backup
 //	POST /check    the same, in the other direction: is it good?
+//	POST /rekey    a new root key
 //
 // Who may connect is who may enter the folder, which is 0700, and may write the
 // socket, which is 0600: the module's own user and root, who can read and write
@@ -35,6 +36,8 @@ type Keeper interface {
 	// Check restores an archive aside, opens all that is in it, and removes
 	// it again.
 	Check(ctx context.Context, r io.Reader) (Report, error)
+	// Rekey puts another root key in the place of the one in use.
+	Rekey(ctx context.Context, ask RekeyRequest) (RekeyReport, error)
 }
 
 // An Interrupter is a reader or writer that can be called off while it waits for
@@ -49,6 +52,18 @@ type Report struct {
 	Records int64  `json:"records"` // of the log
 	Files   int    `json:"log_files"`
 	RootKey string `json:"root_key"` // raw, age or none: what there is of it
+}
+
+// A RekeyRequest says how the new root key is to be kept where the module cannot
+// know: the passphrase of an age file that a person is asked for at each start.
+type RekeyRequest struct {
+	Passphrase []byte `json:"passphrase,omitempty"`
+}
+
+// A RekeyReport says what was done: nothing yet, if a passphrase is needed.
+type RekeyReport struct {
+	WantsPassphrase bool   `json:"wants_passphrase,omitempty"`
+	File            string `json:"file"` // of the root key
 }
 
 // The end of an archive: one of these follows it, as a trailer. Without one it
@@ -78,6 +93,16 @@ func Handler(k Keeper) http.Handler {
 	mux.HandleFunc("POST /check", func(w http.ResponseWriter, r *http.Request) {
 		// What follows an archive that was refused is not read.
 		report, err := k.Check(r.Context(), &body{r.Body, http.NewResponseController(w)})
+		answer(w, report, err)
+	})
+	mux.HandleFunc("POST /rekey", func(w http.ResponseWriter, r *http.Request) {
+		var ask RekeyRequest
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 128<<10)).Decode(&ask); err != nil {
+			fail(w, errors.New("the request cannot be read"))
+			return
+		}
+		defer clear(ask.Passphrase)
+		report, err := k.Rekey(r.Context(), ask)
 		answer(w, report, err)
 	})
 	return mux

@@ -30,6 +30,10 @@ func (k *keeper) Check(_ context.Context, r io.Reader) (Report, error) {
 	return Report{EID: string(b)}, errors.Join(err, k.err)
 }
 
+func (k *keeper) Rekey(_ context.Context, ask RekeyRequest) (RekeyReport, error) {
+	return RekeyReport{File: string(ask.Passphrase)}, k.err
+}
+
 func serve(t *testing.T, dir string, k Keeper) *http.Server {
 	t.Helper()
 	l, err := Listen(dir)
@@ -73,6 +77,9 @@ func TestControl(t *testing.T) {
 			t.Errorf("%d bytes, %v", got.Len(), err)
 		}
 		if r, err := c.Check(ctx, strings.NewReader("content")); err != nil || r.EID != "content" {
+			t.Error(r, err)
+		}
+		if r, err := c.Rekey(ctx, RekeyRequest{Passphrase: []byte("words")}); err != nil || r.File != "words" {
 			t.Error(r, err)
 		}
 		k.err = errors.New("it is\nas it is")

@@ -57,6 +57,7 @@ var (
 type Sealer struct {
 	dir string // where data.key is; "" for a key that is only in memory
 
+	files     sync.Mutex   // one change of data.key at a time; before mu
 	mu        sync.RWMutex // guards what follows
 	key       Secret
 	destroyed bool
@@ -133,6 +134,8 @@ func bind(kind, id string) []byte {
 // as the file system writes in place; on flash and copy-on-write file systems
 // it is the root key kept elsewhere that protects the rest.
 func (s *Sealer) Destroy() error {
+	s.files.Lock()
+	defer s.files.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.destroyed {

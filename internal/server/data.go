@@ -193,9 +193,14 @@ func (d *data) unseal(cfg Config) error {
 		}
 		made = true
 	}
-	root, err := seal.LoadRoot(source)
+	root, told, unfinished, err := seal.LoadSettled(d.dir, source)
 	if err != nil {
 		return err
+	}
+	if unfinished != nil {
+		cfg.Logger.Error("the root key is not where it should be", "error", unfinished)
+	} else if told != "" {
+		cfg.Logger.Warn(told)
 	}
 	d.root, d.rootFrom = root, source
 	if sealed {

@@ -103,7 +103,7 @@ func (s *Server) listenControl() {
 	}
 	l, err := control.Listen(dir)
 	if err != nil {
-		s.cfg.Logger.Warn("there is no control socket, so hem backup works only while the module is stopped", "error", err)
+		s.cfg.Logger.Warn("there is no control socket, so hem backup and hem rekey work only while the module is stopped", "error", err)
 		return
 	}
 	// A backup may take its time in both directions.
@@ -111,7 +111,7 @@ func (s *Server) listenControl() {
 	s.servers = append(s.servers, srv)
 	go func() {
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			s.cfg.Logger.Error("the control socket ended; hem backup works only after a restart", "error", err)
+			s.cfg.Logger.Error("the control socket ended; hem backup and hem rekey work only after a restart", "error", err)
 		}
 	}()
 }
