@@ -102,6 +102,11 @@ var importRules = []struct {
 		[]string{"softhem/internal/qrimage"},
 	},
 	{
+		"the key store of the system is asked in one place",
+		func(p string) bool { return strings.HasPrefix(p, "github.com/zalando/go-keyring") },
+		[]string{"softhem/internal/keystore"},
+	},
+	{
 		"tests' tools are for tests; hemtest is one",
 		func(p string) bool { return p == "testing" || p == "softhem/hemtest" },
 		[]string{"softhem/hemtest", "softhem/internal/store/storetest"},

@@ -26,11 +26,15 @@ func newAuthenticatorCmd(o *options) *cobra.Command {
 		Use:   "authenticator",
 		Short: "Approve logins of modules",
 		Long: `Be an authenticator: be paired with modules, and say yes or no when someone asks one of them for a
-token. The keys are kept in a file that a passphrase seals; without it nobody can approve in your name.`,
+token. The keys are kept in a file that a passphrase seals; without it nobody can approve in your name.
+With --keystore os the passphrase is a random one, which the key store of this system keeps (Secret Service,
+keychain): nobody is asked for it, and every program you run there can get at it.`,
 		Example: `  hem authenticator pair '{"link":…}'
   hem authenticator watch`,
 	}
 	c.PersistentFlags().StringVar(&f.path, "keys", "", "`FILE` of the pairings, an age file (default $XDG_DATA_HOME/softhem/authenticator.age)")
+	c.PersistentFlags().StringVar((*string)(&f.keystore), "keystore", "", "where the passphrase of that file is: file (with you), or os for a random one in the key store of this system; env HEM_AUTHENTICATOR_KEYSTORE (default file)")
+	complete(c, "keystore", string(keystoreFile), string(keystoreOS))
 	c.PersistentFlags().StringVar(&f.passphrase, "keys-passphrase-file", "", "`FILE` of the passphrase that seals it, - for standard input; env HEM_AUTHENTICATOR_PASSPHRASE_FILE (default: ask on the terminal)")
 	c.AddCommand(newAuthPairCmd(o, f), newAuthListCmd(o, f), newAuthWatchCmd(o, f), newAuthUnpairCmd(o, f))
 	return c

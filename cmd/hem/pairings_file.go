@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,15 +15,22 @@ import (
 
 	"softhem/hem"
 	"softhem/internal/envelope"
+	"softhem/internal/keystore"
 )
 
 // pairingsFile is where an authenticator keeps its pairings: an age file sealed
 // with a passphrase, JSON inside. Several commands may use it at once: it is
 // changed under a lock, and replaced whole.
+//
+// The passphrase is a person's, or a random one that the key store of the system
+// keeps. That it keeps no more has it hold a few bytes whatever is paired, and
+// leaves one form of file, written in one way.
 type pairingsFile struct {
 	o                *options
 	path, passphrase string // the second is a file
+	keystore         keystoreFlag
 	secret           []byte // once it is known
+	random           bool   // secret was drawn, not chosen
 
 	// What was read last, so that a file that did not change is not opened again:
 	// that takes a second.
@@ -46,6 +54,16 @@ func (f *pairingsFile) ask(ctx context.Context, prompt string) error {
 	if f.secret != nil {
 		return nil
 	}
+	if inSystem, err := f.keystore.system(f.o); err != nil {
+		return err
+	} else if inSystem {
+		if f.passphrase != "" {
+			return &usageError{"hem authenticator", "--keys-passphrase-file and --keystore os exclude each other"}
+		}
+		f.secret, err = f.fromSystem(ctx)
+		f.random = err == nil
+		return err
+	}
 	path := f.passphrase
 	if path == "" {
 		path = f.o.getenv("HEM_AUTHENTICATOR_PASSPHRASE_FILE")
@@ -56,6 +74,52 @@ func (f *pairingsFile) ask(ctx context.Context, prompt string) error {
 		err = errors.New("the passphrase of the authenticator's keys cannot be empty")
 	}
 	return err
+}
+
+// keystoreFlag is where the passphrase of the file comes from.
+type keystoreFlag string
+
+const (
+	keystoreFile keystoreFlag = "file" // a person, or a file
+	keystoreOS   keystoreFlag = "os"
+)
+
+// system tells whether it is the key store of the system.
+func (k keystoreFlag) system(o *options) (bool, error) {
+	if k == "" {
+		k = keystoreFlag(o.getenv("HEM_AUTHENTICATOR_KEYSTORE"))
+	}
+	switch k {
+	case "", keystoreFile:
+		return false, nil
+	case keystoreOS:
+		return true, nil
+	}
+	return false, &usageError{"hem authenticator", fmt.Sprintf("--keystore is %q; it can be file or os", k)}
+}
+
+// fromSystem is the passphrase that the system keeps for the file. A file that is
+// not there yet gets one; a crash before it is there leaves one that it gets then.
+func (f *pairingsFile) fromSystem(ctx context.Context) ([]byte, error) {
+	path, err := f.file()
+	if err != nil {
+		return nil, err
+	}
+	// The name is the file's, so that each has its own.
+	name, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	name = "authenticator " + name
+	secret, err := keystore.Get(ctx, name)
+	if !errors.Is(err, keystore.ErrNone) {
+		return secret, err
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(fmt.Errorf("%s cannot be opened: %w; was it made without --keystore os, or elsewhere?", path, keystore.ErrNone), err)
+	}
+	made := rand.Text() // 130 bits
+	return []byte(made), keystore.Set(ctx, name, made)
 }
 
 // load reads the pairings; without a file there are none.
@@ -118,7 +182,11 @@ func (f *pairingsFile) change(ctx context.Context, change func(*keptPairings)) e
 	if err != nil {
 		return err
 	}
-	sealed, err := envelope.SealPassphrase(f.secret, plain)
+	seal := envelope.SealPassphrase
+	if f.random {
+		seal = envelope.SealRandom
+	}
+	sealed, err := seal(f.secret, plain)
 	if err != nil {
 		return err
 	}

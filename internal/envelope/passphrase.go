@@ -10,9 +10,25 @@ import (
 // SealPassphrase encrypts what is sealed under a passphrase alone, as an age
 // file.
 func SealPassphrase(passphrase, plain []byte) ([]byte, error) {
+	return sealPassphrase(passphrase, plain, 0)
+}
+
+// SealRandom is SealPassphrase for one that was drawn at random, 128 bits or
+// more, which nobody guesses: it is not stretched, and so takes no second.
+// OpenPassphrase opens it.
+func SealRandom(passphrase, plain []byte) ([]byte, error) {
+	const logN = 8
+	return sealPassphrase(passphrase, plain, logN)
+}
+
+// sealPassphrase seals with age's own work factor if logN is 0.
+func sealPassphrase(passphrase, plain []byte, logN int) ([]byte, error) {
 	to, err := age.NewScryptRecipient(string(passphrase))
 	if err != nil {
 		return nil, err
+	}
+	if logN > 0 {
+		to.SetWorkFactor(logN)
 	}
 	var out bytes.Buffer
 	w, err := age.Encrypt(&out, to)
