@@ -72,7 +72,7 @@ Exit status:
 	for _, c := range []*cobra.Command{
 		newInitCmd(o), newLoginCmd(o), newLogoutCmd(o), newTokenCmd(o), newPairCmd(o), newAuthenticatorCmd(o),
 		newStatusCmd(o), newVersionCmd(o), newCheckinCmd(o), newConfigCmd(o), newPasswdCmd(o), newWipeCmd(o), newStorageCmd(o),
-		newSelfTestCmd(o), newAttestCmd(o), newRebootCmd(o), newShutdownCmd(o), newLogCmd(o), newKeyCmd(o),
+		newSelfTestCmd(o), newAttestCmd(o), newUpgradeCmd(o), newRebootCmd(o), newShutdownCmd(o), newLogCmd(o), newKeyCmd(o),
 		newSignCmd(o), newVerifyCmd(o), newHMACCmd(o), newEncryptCmd(o), newDecryptCmd(o),
 		newWrapCmd(o), newUnwrapCmd(o), newECDHCmd(o), newEncapsCmd(o), newDecapsCmd(o),
 	} {

@@ -10,6 +10,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 )
 
@@ -121,4 +122,18 @@ func (k *Ed25519Key) Sign(msg []byte) []byte { return ed25519.Sign(k.priv, msg) 
 func VerifyEd25519(public, msg, sig []byte) bool {
 	return len(public) == ed25519.PublicKeySize && len(sig) == ed25519.SignatureSize &&
 		ed25519.Verify(public, msg, sig)
+}
+
+// Ed25519KeyFromPKCS8 takes a private key as RFC 8410 has it, the content of OpenSSL's
+// PEM files.
+func Ed25519KeyFromPKCS8(der []byte) (*Ed25519Key, error) {
+	key, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, ErrKey
+	}
+	priv, ok := key.(ed25519.PrivateKey)
+	if !ok {
+		return nil, ErrKey
+	}
+	return &Ed25519Key{priv}, nil
 }

@@ -352,12 +352,7 @@ func (c *Check) Run() error {
 		return err
 	}
 	defer file.Close()
-	if c.kind == Console {
-		_, err = readArchive(payload)
-	} else {
-		_, err = expand(io.Discard, payload)
-	}
-	return err
+	return Validate(c.kind, payload)
 }
 
 // End says what came of it.

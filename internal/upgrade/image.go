@@ -104,3 +104,14 @@ func open(path string, keys [][]byte) (*os.File, *io.SectionReader, error) {
 	}
 	return f, payload, nil
 }
+
+// Validate tells what a module would say of a payload of this kind, once it is
+// signed.
+func Validate(k Kind, payload io.Reader) error {
+	if k == Console {
+		_, err := readArchive(payload)
+		return err
+	}
+	_, err := expand(io.Discard, payload)
+	return err
+}
