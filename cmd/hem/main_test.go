@@ -41,6 +41,7 @@ func TestMain(m *testing.M) {
 //	files N GLOB      there must be so many files
 //	widen GLOB        let others read these files
 //	damage GLOB       cut these files in half
+//	flip FILE TEXT    change a bit of each place in a file where the text stands
 //	first-word NAME F set NAME to the first word of a file
 //	normal F TO       copy a file, with what differs from run to run replaced
 func TestScripts(t *testing.T) {
@@ -75,6 +76,17 @@ func TestScripts(t *testing.T) {
 					ts.Check(err)
 					ts.Check(os.Truncate(path, info.Size()/2))
 				}
+			},
+			"flip": func(ts *testscript.TestScript, _ bool, args []string) {
+				path := ts.MkAbs(args[0])
+				content, err := os.ReadFile(path)
+				ts.Check(err)
+				if !bytes.Contains(content, []byte(args[1])) {
+					ts.Fatalf("%s does not stand in %s", args[1], args[0])
+				}
+				changed := []byte(args[1])
+				changed[len(changed)-1] ^= 1
+				ts.Check(os.WriteFile(path, bytes.ReplaceAll(content, []byte(args[1]), changed), 0o600))
 			},
 			"first-word": func(ts *testscript.TestScript, _ bool, args []string) {
 				words := strings.Fields(ts.ReadFile(args[1]))

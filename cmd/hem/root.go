@@ -65,7 +65,7 @@ Exit status:
 		c.GroupID = groupModule
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{newBackupCmd(t, o), newRestoreCmd(t, o), newRekeyCmd(t, o)} {
+	for _, c := range []*cobra.Command{newBackupCmd(t, o), newRestoreCmd(t, o), newRekeyCmd(t, o), newRepairCmd(t, o)} {
 		c.GroupID = groupKeep
 		root.AddCommand(c)
 	}

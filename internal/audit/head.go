@@ -31,6 +31,18 @@ const (
 	idHead              = "log"
 )
 
+// Owns tells whether records of a kind are the log's. Without one of them Open
+// reads more files, or has nothing to compare the log with.
+func Owns(kind store.Kind) bool { return kind == kindFile || kind == kindHead }
+
+// CheckTail says what is wrong with a log tail that Open would not take.
+func CheckTail(tail store.LogTail) error {
+	if _, ok := parseID(tail.File); !ok || tail.Offset < 0 {
+		return fmt.Errorf("audit: log tail for file %q: %w", tail.File, store.ErrCorrupt)
+	}
+	return nil
+}
+
 // Defaults of Config.
 const (
 	defaultCheckpointRecords  = 10_000

@@ -52,10 +52,10 @@ func (r *recovery) run(ctx context.Context, cfg Config) error {
 		}
 	}
 	if r.tail != nil {
-		t, ok := parseID(r.tail.File)
-		if !ok || r.tail.Offset < 0 {
-			return fmt.Errorf("audit: log tail for file %q: %w", r.tail.File, store.ErrCorrupt)
+		if err := CheckTail(*r.tail); err != nil {
+			return err
 		}
+		t, _ := parseID(r.tail.File)
 		r.prev = max(r.prev, t)
 		if len(r.ids) > 0 && r.tail.File < r.ids[len(r.ids)-1] {
 			r.tail = nil // that file was finished in order, with its lines

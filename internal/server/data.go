@@ -26,6 +26,7 @@ import (
 //	hem.db      the records, sealed by the data key (and its -wal, -shm)
 //	audit/      the log, a file a boot
 //	ca.pem      the certificate clients have to trust
+//	quarantine/ what hem repair took out of the store
 //	upgrade/    firmware and console images; see package upgrade
 //	disk0.img   disk 0, and disk1.img, sealed by a key in hem.db
 //	disk0.sock  where disk 0 is served while it is unlocked, and disk1.sock
@@ -42,6 +43,7 @@ const (
 	dirAudit   = backup.DirAudit
 	fileCA     = "ca.pem"
 	dirUpgrade = "upgrade"
+	dirRepair  = "quarantine"
 	fileCopy   = "backup.new"
 	dirCheck   = "check.new"
 	newSuffix  = ".new"
@@ -55,7 +57,7 @@ const (
 func ownFiles() []string {
 	return []string{
 		fileDB, fileDB + "-wal", fileDB + "-shm", fileDB + "-journal",
-		dirAudit, fileCA, fileCA + newSuffix, fileCopy, dirCheck,
+		dirAudit, fileCA, fileCA + newSuffix, fileCopy, dirCheck, dirRepair,
 		disk.ImageFile(0), disk.SocketFile(0), disk.ImageFile(1), disk.SocketFile(1),
 	}
 }

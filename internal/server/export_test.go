@@ -2,11 +2,16 @@ package server
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"softhem/api"
+	"softhem/internal/audit"
 	"softhem/internal/keyring"
 	"softhem/internal/records"
 	"softhem/internal/store"
@@ -74,4 +79,40 @@ func DiskKey(dir string) (key []byte, err error) {
 		return err
 	})
 	return key, err
+}
+
+// ExecSQL runs a statement on a database that no process has open.
+func ExecSQL(path, statement string) error {
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		return err
+	}
+	_, err = db.Exec(statement)
+	return errors.Join(err, db.Close())
+}
+
+// LogOf is the log of a module that does not run, a record a line.
+func LogOf(cfg Config) (string, error) {
+	d, err := openData(context.Background(), cfg)
+	if err != nil {
+		return "", err
+	}
+	defer d.close()
+	names, err := filepath.Glob(filepath.Join(d.auditDir(), "????????"))
+	if err != nil {
+		return "", err
+	}
+	var text strings.Builder
+	for _, name := range names {
+		file, err := os.ReadFile(name)
+		if err != nil {
+			return "", err
+		}
+		for line := range strings.Lines(strings.TrimRight(string(file), "\x00")) {
+			if e, err := audit.Parse([]byte(strings.TrimSpace(line))); err == nil {
+				fmt.Fprintf(&text, "%s %s %s\n", e.Type, [...]string{"OK", "FAILED", "ERROR"}[e.Result], e.Arg)
+			}
+		}
+	}
+	return text.String(), nil
 }

@@ -3,6 +3,7 @@ package server_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -27,11 +28,31 @@ func TestMain(m *testing.M) {
 	if _, ok := os.LookupEnv(envBare); ok {
 		serveBare()
 	}
+	if dir, ok := os.LookupEnv(envRepair); ok {
+		repairAndExit(dir)
+	}
 	if dir, ok := os.LookupEnv(envServe); ok {
 		serve(dir)
 		return
 	}
 	os.Exit(m.Run())
+}
+
+// envRepair makes it a repair of the folder it names.
+const envRepair = "SOFTHEM_TEST_REPAIR"
+
+func repairAndExit(dir string) {
+	fmt.Println("begins")
+	r, err := server.OpenRepair(context.Background(), testConfig(dir))
+	if err == nil {
+		_, err = r.Do(context.Background())
+		err = errors.Join(err, r.Close(context.Background()))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 // serve runs a module until the process is killed.
