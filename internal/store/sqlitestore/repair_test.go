@@ -142,7 +142,7 @@ func TestRepairOfNothing(t *testing.T) {
 	if repair(t, s) {
 		t.Error("an empty store is wrong")
 	}
-	live := busyStore(t, s, 1500)
+	live := busyStore(t, s, 900)
 	for range 2 {
 		if repair(t, s) {
 			t.Error("a whole store is wrong")
@@ -162,7 +162,7 @@ func TestRepairOfWhatFollows(t *testing.T) {
 		"UPDATE key_gap SET gone = gone + 1", "DELETE FROM key_gap", "DELETE FROM free_slot", "INSERT INTO free_slot SELECT slot FROM key",
 	} {
 		s := open(t, newPath(t))
-		live := busyStore(t, s, 700)
+		live := busyStore(t, s, 480)
 		raw(t, s, damage)
 		if !repair(t, s) {
 			t.Errorf("%s: nothing is wrong", damage)
@@ -184,7 +184,7 @@ func TestRepairTakesRowsOut(t *testing.T) {
 		"UPDATE key SET descr = zeroblob(64), label = '' WHERE seq = ?1",
 	} {
 		s := open(t, newPath(t))
-		live := busyStore(t, s, 700)
+		live := busyStore(t, s, 480)
 		var seq int64
 		var n int
 		must(t, s.EachKey(t.Context(), func(row store.KeyRow) error {
