@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"encoding/json"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -83,6 +84,8 @@ var wholeAPI = []struct {
 	{op: "POST /api/system/upgrade/upload_ui", external: 413, good: upload("webroot.tar")},
 	{op: "GET /api/system/upgrade/check_fw", external: 404, done: 201, good: plainly(api.ScopeSystemUpgrade)},
 	{op: "GET /api/system/upgrade/check_ui", external: 404, done: 201, good: plainly(api.ScopeSystemConfig)},
+	{op: "GET /api/system/upgrade/install_ui", external: 406, good: verified("ui", "webroot.tar")},
+	{op: "GET /api/system/upgrade/usbmode", external: 406, done: 406, good: plainly(api.ScopeSystemUpgrade)}, // never, but with quirks
 
 	{op: "GET /api/logger/key", external: 200, good: plainly(api.ScopeLoggerGet)},
 	{op: "GET /api/logger/list", external: 200, good: plainly(api.ScopeLoggerGet)},
@@ -154,6 +157,7 @@ var wholeAPI = []struct {
 		return using(api.MLDSA44, fields{"msg": "AAAA", "sign": s.made("pqc/mldsa/sign", api.MLDSA44, fields{"msg": "AAAA"}, "sign")})(s)
 	}},
 
+	{op: "GET /api/system/upgrade/install_fw", external: 406, good: verified("fw", "firmware.bin")},
 	{op: "GET /api/system/shutdown", external: 200, good: plainly(api.ScopeSystemShutdown)},
 	{op: "GET /api/system/reboot", external: 200, good: plainly(api.ScopeSystemUpgrade)},
 
@@ -186,9 +190,10 @@ type stage struct {
 func newStage(t *testing.T, profile string) *stage {
 	t.Helper()
 	b := newBackend()
-	o := hemtest.Options{Profile: profile, Diag: profile == "PPA", TrustedBackends: [][]byte{b.key.Public()}}
+	o := hemtest.Options{Profile: profile, Diag: profile == "PPA", TrustedBackends: [][]byte{b.key.Public()},
+		UpgradeKeys: newVendor(t, 1).trusted(), DataDir: filepath.Join(t.TempDir(), "data")}
 	unowned := o
-	unowned.Fresh, unowned.Seed = true, "fresh"
+	unowned.Fresh, unowned.Seed, unowned.DataDir = true, "fresh", ""
 	s := &stage{scene: newScene(t, &o), fresh: newPeer(t, hemtest.New(t, &unowned)), backend: b, keys: make(map[api.KeyType]string)}
 	s.reboot()
 	s.phone = s.pair()
@@ -243,6 +248,33 @@ func using(t api.KeyType, f fields) func(*stage) request {
 func upload(name string) func(*stage) request {
 	return func(s *stage) request {
 		return request{scope: api.ScopeSystemUpgrade, header: disposition(name), body: strings.Repeat("x", 100)}
+	}
+}
+
+// verified has an image uploaded and checked, so that it can be installed.
+func verified(kind, name string) func(*stage) request {
+	return func(s *stage) request {
+		if s.log != "" { // an EPA has no upgrade
+			payload := webroot(s.t, "index.html", "x")
+			if kind == "fw" {
+				payload = "#!/bin/sh"
+			}
+			image := newVendor(s.t, 1).image(s.t, payload)
+			status := 409 // while the check of the row before goes on
+			for range 1000 {
+				if status = s.upload(api.RoleUser, kind, name, image).status; status != 409 {
+					break
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+			if status != 200 {
+				s.t.Fatalf("upload: %d", status)
+			}
+			if got := s.checked(kind); got != 200 {
+				s.t.Fatalf("check: %d", got)
+			}
+		}
+		return request{scope: api.ScopeSystemConfig}
 	}
 }
 
@@ -342,8 +374,8 @@ func TestWholeAPISucceeds(t *testing.T) {
 					if a.status != want {
 						t.Errorf("%s: %d, want %d (%s)", row.op, a.status, want, a.header.Get(api.HeaderError))
 					}
-					if strings.HasSuffix(path, "/reboot") {
-						clear(s.tokens.held)
+					if strings.HasSuffix(path, "/reboot") || strings.HasSuffix(path, "/install_fw") {
+						s.forget()
 					}
 					if path == "/api/system/status" && strings.Contains(string(a.body), "format") {
 						t.Error("the status speaks of formatting, and there is none")
