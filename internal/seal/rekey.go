@@ -61,7 +61,7 @@ func BeginRekey(src RootSource, root Secret, passphrase []byte) (_ *Rekeying, er
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	old, kind, err := ReadRootFile(file, root)
+	old, kind, err := ReadRootFile(src, root)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func BeginRekey(src RootSource, root Secret, passphrase []byte) (_ *Rekeying, er
 	k.key = suite.Random(KeySize)
 	if kind == RootRaw {
 		k.content = bytes.Clone(k.key)
-	} else if k.content, err = src.sealNext(k.key, root, passphrase, isArmor(old)); err != nil {
+	} else if k.content, err = src.sealNext(k.key, passphrase, isArmor(old)); err != nil {
 		return nil, err
 	}
 	if err := writeNewFile(k.next, k.content); err != nil {
@@ -107,20 +107,11 @@ func (k *Rekeying) opens(src RootSource, passphrase []byte) error {
 }
 
 // sealNext makes an age file of key.
-func (src RootSource) sealNext(key, root Secret, passphrase []byte, armored bool) ([]byte, error) {
+func (src RootSource) sealNext(key Secret, passphrase []byte, armored bool) ([]byte, error) {
 	var to []age.Recipient
 	switch {
 	case src.Identity != "" || src.PassphraseFile != "":
-		// That the file is the key in use could not be seen from outside.
-		now, err := LoadRoot(src)
-		if err != nil {
-			return nil, err
-		}
-		same := suite.Equal(now, root)
-		now.Wipe()
-		if !same {
-			return nil, fmt.Errorf("the root key file %s is not the key that the module runs with; put that back", src.File)
-		}
+		var err error
 		if to, err = src.recipients(); err != nil {
 			return nil, err
 		}

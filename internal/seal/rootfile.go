@@ -32,10 +32,12 @@ func isAge(file []byte) bool {
 	return bytes.HasPrefix(file, []byte(ageBinary)) || bytes.HasPrefix(trimmed, []byte(ageArmor))
 }
 
-// ReadRootFile reads the file of a root key as it is, and tells its kind. A
-// raw one must be root, the key that is in use. What is there but is no file, such
-// as a pipe, is fs.ErrNotExist: it was read once and is empty now.
-func ReadRootFile(path string, root Secret) ([]byte, RootKind, error) {
+// ReadRootFile reads the file of src as it is, and tells its kind. It must hold root,
+// the key that is in use, which cannot be seen of an age file whose passphrase
+// a person was asked for. What is there but is no file, such as a pipe, is
+// fs.ErrNotExist: it was read once and is empty now.
+func ReadRootFile(src RootSource, root Secret) ([]byte, RootKind, error) {
+	path := src.File
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, 0, err
@@ -48,13 +50,30 @@ func ReadRootFile(path string, root Secret) ([]byte, RootKind, error) {
 		return nil, 0, err
 	}
 	if isAge(b) {
-		return b, RootAge, nil
+		return b, RootAge, src.holds(root)
 	}
 	if !suite.Equal(b, root) {
 		clear(b)
 		return nil, 0, fmt.Errorf("the root key file %s is not the key that the module runs with; put that back", path)
 	}
 	return b, RootRaw, nil
+}
+
+// holds checks that an age file has root in it, as far as nobody has to be asked
+// for that.
+func (src RootSource) holds(root Secret) error {
+	if src.Identity == "" && src.PassphraseFile == "" {
+		return nil
+	}
+	now, err := LoadRoot(src)
+	if err != nil {
+		return err
+	}
+	defer now.Wipe()
+	if !suite.Equal(now, root) {
+		return fmt.Errorf("the root key file %s is not the key that the module runs with; put that back", src.File)
+	}
+	return nil
 }
 
 // PutRootFile writes the file of a root key, as ReadRootFile has read it, to

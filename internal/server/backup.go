@@ -133,7 +133,7 @@ func (d *data) keyFiles() (map[string][]byte, string, error) {
 		return nil, "", fmt.Errorf("the data key cannot be read: %w", err)
 	}
 	files := map[string][]byte{backup.NameDataKey: dataKey}
-	file, kind, err := seal.ReadRootFile(d.rootFrom.File, d.root)
+	file, kind, err := seal.ReadRootFile(d.rootFrom, d.root)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return files, backup.RootNone, nil // on a medium that was taken away, as it should be
 	}

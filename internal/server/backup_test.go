@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"softhem/api"
 	"softhem/hem"
 	"softhem/internal/backup"
@@ -393,6 +395,66 @@ func TestThreat_T158_RootKeyGoesAsItsFile(t *testing.T) {
 	}
 }
 
+// A root key that is an age file is one in the backup and after it, and is not
+// taken for the module's when it is another's.
+func TestAgeRootKeyStaysOne(t *testing.T) {
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := func(key []byte) []byte {
+		var b bytes.Buffer
+		w, err := age.Encrypt(&b, id.Recipient())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(key); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	dir := t.TempDir()
+	cfg := testConfig(filepath.Join(dir, "data"))
+	cfg.RootKey = seal.RootSource{File: filepath.Join(dir, "root.age"), Identity: filepath.Join(dir, "id")}
+	root := bytes.Repeat([]byte{3}, seal.KeySize)
+	file := sealed(root)
+	if err := errors.Join(os.WriteFile(cfg.RootKey.File, file, 0o600), os.WriteFile(cfg.RootKey.Identity, []byte(id.String()), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	k := keep(t, cfg)
+	archive := k.backup(t)
+	if bytes.Contains(archive, root) || !bytes.Contains(archive, file) {
+		t.Error("the root key is not in the backup as the age file that it is")
+	}
+	if report, err := k.s.Check(t.Context(), bytes.NewReader(archive)); err != nil || report.RootKey != backup.RootAge {
+		t.Error(report, err)
+	}
+	there := seal.RootSource{File: filepath.Join(dir, "there.age")}
+	again := filepath.Join(dir, "again")
+	if _, err := server.Restore(t.Context(), bytes.NewReader(archive), server.RestoreConfig{Dir: again, RootKey: there}); err == nil {
+		t.Error("restored without what opens the root key")
+	}
+	if _, err := os.Stat(there.File); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what could not be used was left: %v", err)
+	}
+	there.Identity = cfg.RootKey.Identity
+	if _, err := server.Restore(t.Context(), bytes.NewReader(archive), server.RestoreConfig{Dir: again, RootKey: there}); err != nil {
+		t.Error(err)
+	}
+	if got, err := os.ReadFile(there.File); err != nil || !bytes.Equal(got, file) {
+		t.Errorf("the root key's file is another: %v", err)
+	}
+	if err := os.WriteFile(cfg.RootKey.File, sealed(make([]byte, seal.KeySize)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.s.Backup(t.Context(), io.Discard); err == nil || !strings.Contains(err.Error(), "not the key that the module runs with") {
+		t.Errorf("with another root key: %v", err)
+	}
+}
+
 // Only who may enter the folder reaches the control socket; a module in memory
 // has none; and it goes with the process.
 func TestThreat_T154_ControlSocketIsPrivate(t *testing.T) {
@@ -501,7 +563,7 @@ func TestWipeEndsABackup(t *testing.T) {
 // part of the backup in its folder when it runs again; and every backup that was
 // handed out whole can be restored.
 func TestThreat_T153_KilledDuringBackup(t *testing.T) {
-	rounds := 12
+	rounds := 8
 	if testing.Short() {
 		rounds = 4
 	}

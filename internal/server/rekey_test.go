@@ -185,7 +185,7 @@ func TestRekeyThatFails(t *testing.T) {
 // A module that is killed while it changes its root key comes up again, with
 // one root key that opens everything, whatever was answered.
 func TestThreat_T156_KilledDuringRekey(t *testing.T) {
-	rounds := 15
+	rounds := 10
 	if testing.Short() {
 		rounds = 5
 	}
