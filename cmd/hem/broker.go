@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"softhem/api"
 	"softhem/internal/broker"
 	"softhem/internal/broker/brokerdb"
 )
@@ -23,6 +24,7 @@ import (
 type brokerFlags struct {
 	data, http, https, cert, key, public string
 	domain, domainKeyFile                string
+	newFWS, newUIS                       []byte
 	memory                               bool
 	perAddress, perPID                   float64
 }
@@ -71,6 +73,8 @@ func newBrokerCmd(t terminal) *cobra.Command {
 	v.Float64Var(&f.perPID, "pairing-rate", broker.DefaultPerPID, "requests a second about one pairing; 0: no limit")
 	v.StringVar(&f.domain, "domain", "", "`NAME` under which modules get names and certificates, like hem.example (default: they get none)")
 	v.StringVar(&f.domainKeyFile, "domain-key-file", "", "`FILE` with what new names are registered with (default: whoever asks gets a name that is free)")
+	v.Var(encoded{&f.newFWS, 64}, "announce-fws", "`BASE64` of 64 bytes: tell modules at their check-in that there is a program with this fws")
+	v.Var(encoded{&f.newUIS, 32}, "announce-uis", "`BASE64` of 32 bytes: tell them that there is a web console with this uis")
 	c.AddCommand(newBrokerOrderCmd(t, &f), newBrokerDomainCmd(t, &f))
 	return c
 }
@@ -171,6 +175,7 @@ func (f *brokerFlags) run(ctx context.Context, t terminal) error {
 	b, err := broker.New(ctx, broker.Config{
 		DB: db, Now: time.Now, Logger: log, PublicURL: strings.TrimSuffix(f.public, "/"),
 		Domain: strings.ToLower(f.domain), DomainKey: domainKey, PerAddress: f.perAddress, PerPID: f.perPID,
+		NewFWS: f.newFWS, NewUIS: f.newUIS,
 	})
 	if err != nil {
 		return err
@@ -222,3 +227,27 @@ func (f *brokerFlags) run(ctx context.Context, t terminal) error {
 	}
 	return err
 }
+
+// encoded is a flag of so many bytes, in base64.
+type encoded struct {
+	to   *[]byte
+	size int
+}
+
+func (e encoded) Set(text string) error {
+	raw, err := api.DecodeBase64(text)
+	if err != nil || len(raw) != e.size {
+		return fmt.Errorf("want base64 of %d bytes", e.size)
+	}
+	*e.to = raw
+	return nil
+}
+
+func (e encoded) String() string {
+	if e.to == nil {
+		return ""
+	}
+	return api.EncodeBase64(*e.to)
+}
+
+func (encoded) Type() string { return "base64" }

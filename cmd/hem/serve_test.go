@@ -66,6 +66,7 @@ func TestServe(t *testing.T) {
 		"fast clock":        testRemoteFastClock,
 		"backup killed":     testBackupKilled,
 		"upgrade":           testServeUpgrade,
+		"announcements":     testAnnounce,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -37,6 +37,10 @@ type Config struct {
 	// empty: none. DomainKey is what who registers a new name has to know;
 	// empty: nothing.
 	Domain, DomainKey string
+	// NewFWS and NewUIS are what modules are told at a check-in that there is to
+	// upgrade to: the fws of a program, 64 bytes, and the uis of a console, 32 bytes;
+	// nil: nothing.
+	NewFWS, NewUIS []byte
 	// PerAddress and PerPID are how many requests a second one address makes,
 	// and for one pairing are made, with a tenfold burst. 0: no limit.
 	PerAddress, PerPID float64
@@ -47,6 +51,9 @@ const (
 	DefaultPerAddress = 20
 	DefaultPerPID     = 5
 )
+
+// consoleHash is the length of a uis in bytes.
+const consoleHash = 32
 
 // Lives of what a broker remembers, in seconds.
 const (
@@ -127,6 +134,9 @@ type keyRecord struct {
 
 // New opens a broker over its database; an empty one gets a key.
 func New(ctx context.Context, cfg Config) (*Broker, error) {
+	if cfg.NewFWS != nil && len(cfg.NewFWS) != suite.Ed25519Sig || cfg.NewUIS != nil && len(cfg.NewUIS) != consoleHash {
+		return nil, errors.New("what is announced must be 64 bytes of a fws, and 32 of a uis")
+	}
 	b := &Broker{
 		cfg: cfg, limits: newLimits(cfg),
 		subscribers: map[string]*subscriber{}, paired: map[string]int{}, anonymous: map[int64]*suite.X25519Key{}, registers: map[string]*register{}, events: map[string]*event{},

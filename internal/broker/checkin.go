@@ -49,6 +49,13 @@ func (b *Broker) checkIn(ctx context.Context, req api.Check) (api.Checked, error
 		}
 		newCrt = api.EncodeBase64(crt)
 	}
+	newFWS, newUIS := "", ""
+	if !ordered {
+		newFWS = news(b.cfg.NewFWS, c.FWS)
+		if c.UIS != "" { // an EPA has no console
+			newUIS = news(b.cfg.NewUIS, c.UIS)
+		}
+	}
 	secret, err := b.checkin.Shared(spk[:])
 	if err != nil {
 		return api.Checked{}, err
@@ -56,8 +63,18 @@ func (b *Broker) checkIn(ctx context.Context, req api.Check) (api.Checked, error
 	defer clear(secret)
 	checked, err := session.SignEJWT(secret, api.CheckedClaims{
 		JTI: c.JTI, Iat: b.now(), Iss: b.Key(), Aud: c.Iss, Status: api.EncodeBase64(status), NewCrt: newCrt,
+		NewFWS: newFWS, NewUIS: newUIS,
 	})
 	return api.Checked{Checked: checked}, err
+}
+
+// news is what a module is told of there is to upgrade to: nothing if it has it.
+func news(announced []byte, has string) string {
+	have, err := api.DecodeBase64(has)
+	if announced == nil || err == nil && suite.Equal(have, announced) {
+		return ""
+	}
+	return api.EncodeBase64(announced)
 }
 
 // Order keeps an order for the module with an instance id, a UUID or 32 hex

@@ -78,10 +78,12 @@ type checkedClaims struct {
 	Iat         *int64 `json:"iat"`
 	Status      string `json:"status"`
 	NewCrt      string `json:"newcrt"`
+	NewFWS      string `json:"newfws"`
+	NewUIS      string `json:"newuis"`
 }
 
 // CheckinFinish is the last leg: it believes a trusted backend's time, and takes
-// a certificate for the module's TLS key.
+// a certificate for the module's TLS key, and word of what there is to upgrade to.
 // It carries out what the owner ordered through that backend.
 func (m *Module) CheckinFinish(ctx context.Context, p *Pass, req api.Checked) (CheckinOutcome, error) {
 	p.must(OpCheckinFinish)
@@ -107,6 +109,7 @@ func (m *Module) CheckinFinish(ctx context.Context, p *Pass, req api.Checked) (C
 	default:
 		return m.order(ctx, p, status)
 	}
+	out.Answer.NewFWS, out.Answer.NewUIS = m.news(ctx, claimNewFWS, c.NewFWS), m.news(ctx, claimNewUIS, c.NewUIS)
 	if c.NewCrt == "" {
 		return out, nil
 	}

@@ -106,6 +106,7 @@ type Module struct {
 
 	searches  searches
 	upgrades  upgrades
+	announced announced
 	clock     clock
 	damper    damper
 	approvals damper // of external authenticators, with counters of its own
@@ -136,8 +137,9 @@ func New(ctx context.Context, cfg Config) (*Module, error) {
 		boots: session.LocalBoots{},
 		rules: rules(),
 
-		searches: newSearches(),
-		upgrades: upgrades{Folder: cfg.Upgrades},
+		searches:  newSearches(),
+		upgrades:  upgrades{Folder: cfg.Upgrades},
+		announced: announced{last: make(map[string]string)},
 	}
 	m.thermometer.sense = hostTemperature
 	if cfg.Temperature != nil {
