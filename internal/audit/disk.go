@@ -123,8 +123,15 @@ func (d *diskFolder) remove(name string) error {
 }
 
 func (d *diskFolder) free() (uint64, error) { return freeSpace(d.dir) }
-func (d *diskFolder) chunk() int64          { return chunkSize }
-func (d *diskFolder) close() error          { return d.self.Close() }
+
+// Spare returns how many bytes others may put beside a log on disk in dir
+// without coming near what it keeps for itself.
+func Spare(dir string) (uint64, error) {
+	free, err := freeSpace(dir)
+	return free - min(free, 2*failureReserve), err
+}
+func (d *diskFolder) chunk() int64 { return chunkSize }
+func (d *diskFolder) close() error { return d.self.Close() }
 
 // diskFile is a file on disk.
 type diskFile struct{ *os.File }

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -209,6 +210,14 @@ func (m *Manifest) check() error {
 		return damaged("it is not complete", nil)
 	}
 	return nil
+}
+
+// size is that of all files.
+func (m *Manifest) size() (sum int64) {
+	for _, f := range m.Files {
+		sum += min(f.Size, math.MaxInt64-sum)
+	}
+	return sum
 }
 
 func allowed(name string) bool {

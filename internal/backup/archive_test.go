@@ -43,7 +43,7 @@ func TestArchive(t *testing.T) {
 	m, content := sample()
 	b := archive(t, m, content)
 	dir := t.TempDir()
-	got, root, err := Extract(t.Context(), bytes.NewReader(b), dir)
+	got, root, err := Extract(t.Context(), bytes.NewReader(b), dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +76,23 @@ func TestArchive(t *testing.T) {
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+// Who has no room for an archive hears so before anything is written.
+func TestNoRoomForArchive(t *testing.T) {
+	m, content := sample()
+	b, dir, none := archive(t, m, content), t.TempDir(), errors.New("no room")
+	var asked int64
+	if _, _, err := Extract(t.Context(), bytes.NewReader(b), dir, func(size int64) error { asked = size; return none }); !errors.Is(err, none) {
+		t.Error(err)
+	}
+	var all int
+	for _, c := range content {
+		all += len(c)
+	}
+	if files, err := filepath.Glob(filepath.Join(dir, "*", "*")); err != nil || len(files) > 0 || asked != int64(all) {
+		t.Errorf("asked for %d bytes of %d; %v, %v", asked, all, files, err)
 	}
 }
 
@@ -170,7 +187,7 @@ func TestForeignArchives(t *testing.T) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := Extract(t.Context(), &b, dir); err == nil {
+		if _, _, err := Extract(t.Context(), &b, dir, nil); err == nil {
 			t.Errorf("%s passes", name)
 		}
 		for _, outside := range []string{parent, filepath.Join(parent, "a")} {
@@ -219,7 +236,7 @@ func FuzzArchive(f *testing.F) {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		m, _, err := Extract(context.Background(), bytes.NewReader(b), dir)
+		m, _, err := Extract(context.Background(), bytes.NewReader(b), dir, nil)
 		if err == nil && m.check() != nil {
 			t.Error("an archive that is not one")
 		}

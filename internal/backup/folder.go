@@ -11,13 +11,20 @@ import (
 
 // Extract puts what is in an archive into the folder dir, which is empty, 0700
 // and nobody else's. The root key is not put there but returned, as its file
-// was; nil if there is none. When it returns nil, everything is on disk.
-func Extract(ctx context.Context, r io.Reader, dir string) (m *Manifest, rootKey []byte, err error) {
+// was; nil if there is none. room, if not nil, is asked beforehand whether so many
+// bytes may be written. When Extract returns nil, everything is on disk.
+func Extract(ctx context.Context, r io.Reader, dir string, room func(size int64) error) (m *Manifest, rootKey []byte, err error) {
 	logs := filepath.Join(dir, DirAudit)
 	if err := os.Mkdir(logs, 0o700); err != nil {
 		return nil, nil, err
 	}
-	m, err = Read(ctx, r, func(_ *Manifest, f File, content io.Reader) (err error) {
+	m, err = Read(ctx, r, func(m *Manifest, f File, content io.Reader) (err error) {
+		if room != nil {
+			if err := room(m.size()); err != nil {
+				return err
+			}
+			room = nil
+		}
 		if f.Name == NameRootKey {
 			rootKey, err = io.ReadAll(content) // no longer than maxKeyFile
 			return err

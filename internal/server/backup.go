@@ -114,6 +114,13 @@ func (i *instance) copyStore(ctx context.Context) (*audit.Frozen, *os.File, erro
 	if err != nil {
 		return nil, nil, err
 	}
+	size, err := n.Size()
+	if err == nil {
+		err = roomFor(i.data.dir, size)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
 	if err := n.CopyTo(ctx, path); err != nil {
 		return nil, nil, err
 	}
@@ -171,7 +178,7 @@ func (i *instance) check(ctx context.Context, r io.Reader) (report control.Repor
 		return report, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	m, rootFile, err := backup.Extract(ctx, r, dir)
+	m, rootFile, err := backup.Extract(ctx, r, dir, func(size int64) error { return roomFor(d.dir, size) })
 	if err != nil {
 		return report, err
 	}
@@ -184,6 +191,16 @@ func (i *instance) check(ctx context.Context, r io.Reader) (report control.Repor
 		defer root.Wipe()
 	}
 	return inspect(ctx, dir, root, m, true)
+}
+
+// roomFor refuses to put so many bytes into a data folder if the module could run
+// out of space by that: it would refuse operations.
+func roomFor(dir string, size int64) error {
+	spare, err := audit.Spare(dir)
+	if err == nil && spare < uint64(size) {
+		err = fmt.Errorf("there is no room in %s for a copy of %d MiB beside what the module needs", dir, size>>20+1)
+	}
+	return err
 }
 
 // inspect opens a module that was unpacked into dir, and all that is in it.

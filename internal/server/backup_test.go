@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"golang.org/x/sys/unix"
 
 	"softhem/api"
 	"softhem/hem"
@@ -492,6 +494,24 @@ func TestThreat_T154_ControlSocketIsPrivate(t *testing.T) {
 	}
 	if _, err := server.Offline(t.Context(), testConfig(t.TempDir())); err == nil || !strings.Contains(err.Error(), "there is no module in") {
 		t.Errorf("a folder without a module: %v", err)
+	}
+}
+
+// A copy that would leave the module no room is not begun.
+func TestNoRoomForACopy(t *testing.T) {
+	dir := t.TempDir()
+	if err := server.RoomFor(dir, math.MaxInt64); err == nil || !strings.Contains(err.Error(), "there is no room in "+dir) {
+		t.Error(err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.RoomFor(dir, int64(fs.Bavail)*int64(fs.Bsize)-1<<20); err == nil {
+		t.Error("all that is free may be taken")
+	}
+	if err := server.RoomFor(dir, 1<<10); err != nil {
+		t.Error(err)
 	}
 }
 

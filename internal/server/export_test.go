@@ -116,3 +116,6 @@ func LogOf(cfg Config) (string, error) {
 	}
 	return text.String(), nil
 }
+
+// RoomFor is whether a copy of so many bytes may be put into a folder.
+func RoomFor(dir string, size int64) error { return roomFor(dir, size) }

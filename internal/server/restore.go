@@ -60,7 +60,7 @@ func Restore(ctx context.Context, r io.Reader, cfg RestoreConfig) (report contro
 			}
 		}
 	}()
-	m, rootFile, err := backup.Extract(ctx, r, temp)
+	m, rootFile, err := backup.Extract(ctx, r, temp, nil)
 	if err != nil {
 		return report, err
 	}

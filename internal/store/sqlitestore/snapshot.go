@@ -52,6 +52,12 @@ func (n *Snapshot) Pin() error {
 	return translate(n.c.exec(n.c.begin, n.c.pin), n.s.path)
 }
 
+// Size is how many bytes a copy has.
+func (n *Snapshot) Size() (size int64, err error) {
+	err = n.c.QueryRowContext(context.Background(), "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").Scan(&size)
+	return size, translate(err, n.s.path)
+}
+
 // CopyTo writes the state to a new file, with mode 0600, that is a store by
 // itself. It is not synced. On an error there is no file.
 func (n *Snapshot) CopyTo(ctx context.Context, path string) (err error) {

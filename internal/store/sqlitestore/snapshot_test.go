@@ -72,13 +72,17 @@ func TestSnapshot(t *testing.T) {
 		t.Errorf("a scrub did not wait for the snapshot: %v", err)
 	default:
 	}
+	size, err := n.Size()
+	if err != nil {
+		t.Error(err)
+	}
 	n.Close()
 	n.Close()
 	if err := <-scrubbed; err != nil {
 		t.Errorf("the scrub after it: %v", err)
 	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Error(info, err)
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 || info.Size() != size {
+		t.Errorf("%v, %v; its size was to be %d", info, err, size)
 	}
 	c, err := Open(ctx, Config{Path: path})
 	if err != nil {
