@@ -266,6 +266,19 @@ func (m *Manager) loadPair(ctx context.Context) error {
 	return err
 }
 
+// Check opens again what is kept of CA and pair.
+func (m *Manager) Check(ctx context.Context) error {
+	return m.cfg.Store.View(ctx, func(r store.Reader) error {
+		for _, id := range []string{idCA, idPair} {
+			// With an operator's files there need not be either.
+			if err := records.Check(ctx, r, m.cfg.Sealer, kind, id); err != nil && !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 func load[T any](ctx context.Context, m *Manager, id string) (rec T, err error) {
 	err = m.cfg.Store.View(ctx, func(r store.Reader) error {
 		rec, err = records.Load[T](ctx, r, m.cfg.Sealer, kind, id)

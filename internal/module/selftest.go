@@ -157,13 +157,14 @@ func (t *tests) start(began int64) {
 // A boot that ends cuts it off; it is then as if it had not been begun.
 func (m *Module) runSelfTest(ctx context.Context, st *state, run battery, who string) {
 	recs := m.testQuickly(st)
+	sound := m.sweepRecords(ctx, st)
 	damaged, err := m.sweepKeys(ctx, st)
 	switch {
 	case ctx.Err() != nil:
 		recs, err = nil, ctx.Err()
 	case err != nil:
 		recs = append(recs, audit.Record{Type: audit.NonSecureState, Result: audit.Error})
-	case recs == nil && damaged == 0:
+	case recs == nil && sound && damaged == 0:
 		recs = []audit.Record{{Type: audit.SelftestPassed}}
 	}
 	for i := range recs {
@@ -193,6 +194,7 @@ func (m *Module) runSelfTest(ctx context.Context, st *state, run battery, who st
 
 // sweepAfterBoot is the rest of a boot's run.
 func (m *Module) sweepAfterBoot(ctx context.Context, st *state) {
+	m.sweepRecords(ctx, st)
 	damaged, err := m.sweepKeys(ctx, st)
 	if err != nil {
 		return

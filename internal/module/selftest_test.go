@@ -2,9 +2,11 @@ package module
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -157,6 +159,53 @@ func TestThreat_T78_DamageComesBack(t *testing.T) {
 	}
 	if s := tested(t, m, configToken(t, m)); s.FLSState != 0 {
 		t.Errorf("repaired and rebooted: %+v", s)
+	}
+}
+
+// What is sealed beside the keys is checked too: a record that was changed, is
+// another's or is gone stops the module, at the next boot or self-test.
+func TestSelfTestReadsEveryRecord(t *testing.T) {
+	m := open(t, nil)
+	token := personalise(t, m, "anything")
+	if s := tested(t, m, token); s.FLSState != 0 {
+		t.Fatalf("%+v", s)
+	}
+	for _, rec := range []struct{ kind, id string }{
+		{"identity", "module"}, {"config", "module"}, {"persona", "U"}, {"persona", "M"}, {"tls", "ca"}, {"tls", "pair"},
+	} {
+		kind := store.Kind(rec.kind)
+		good, err := readSealed(t.Context(), m, kind, rec.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := slices.Clone(good)
+		changed[len(changed)/2] ^= 1
+		if err := writeSealed(t.Context(), m, kind, rec.id, changed); err != nil {
+			t.Fatal(err)
+		}
+		if s := tested(t, m, token); s.FLSState != 0x08 || s.RepoStats.Invalid != 0 {
+			t.Errorf("%s/%s changed: %+v", rec.kind, rec.id, s)
+		}
+		if rec.kind != "tls" { // there need be none
+			if err := m.cfg.Store.Update(t.Context(), func(tx store.Tx) error { return tx.Delete(t.Context(), kind, rec.id) }); err != nil {
+				t.Fatal(err)
+			}
+			m.state.Load().fail.Store(0)
+			if s := tested(t, m, token); s.FLSState != 0x08 {
+				t.Errorf("%s/%s gone: %+v", rec.kind, rec.id, s)
+			}
+		}
+		want := "2||" + base64.RawURLEncoding.EncodeToString([]byte("records"))
+		if got := recordsOf(t, m, audit.NonSecureState); len(got) == 0 || got[0] != want {
+			t.Errorf("records %q", got)
+		}
+		if err := writeSealed(t.Context(), m, kind, rec.id, good); err != nil {
+			t.Fatal(err)
+		}
+		m.state.Load().fail.Store(0)
+		if s := tested(t, m, token); s.FLSState != 0 {
+			t.Errorf("%s/%s put back: %+v", rec.kind, rec.id, s)
+		}
 	}
 }
 

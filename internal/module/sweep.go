@@ -2,10 +2,15 @@ package module
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
+	"softhem/api"
+	"softhem/internal/audit"
 	"softhem/internal/keyring"
+	"softhem/internal/records"
+	"softhem/internal/store"
 )
 
 // A background is work that goes on beside the serving, one piece at a time, and
@@ -45,9 +50,40 @@ func (b *background) stopLocked() {
 	}
 }
 
-// The sweep is the check of all stored keys that follows each boot in the
+// The sweep is the check of all that is stored, which follows each boot in the
 // background. The module serves meanwhile: every key is checked on its own
 // whenever it is read.
+
+// sweepRecords opens again what is sealed beside the key repository: identity and
+// attestation, configuration, personas, pairings, the TLS pair, the key of disk 1. It was
+// read when the process started, so that its damage would show at the next start
+// only. Damage latches the fail state.
+func (m *Module) sweepRecords(ctx context.Context, st *state) (sound bool) {
+	inited := m.state.Load().config.Inited
+	var damage []error
+	damage = append(damage, m.cfg.TLS.Check(ctx))
+	for _, rec := range []struct {
+		kind store.Kind
+		id   string
+		must bool // it has to be there
+	}{
+		{kindIdentity, idOnly, true}, {kindConfig, idOnly, inited},
+		{kindPersona, string(api.RoleUser), inited}, {kindPersona, string(api.RoleMaster), inited},
+		{kindPairings, idOnly, false}, {kindProvisioning, idOnly, false}, {kindDisk, diskID(sealedDisk), false},
+	} {
+		err := m.cfg.Store.View(ctx, func(r store.Reader) error { return records.Check(ctx, r, m.cfg.Sealer, rec.kind, rec.id) })
+		if rec.must || !errors.Is(err, store.ErrNotFound) {
+			damage = append(damage, err)
+		}
+	}
+	err := errors.Join(damage...)
+	if err == nil || ctx.Err() != nil {
+		return true
+	}
+	m.failed(st, flsDataIntegrity, err)
+	m.recordFailure(ctx, audit.Record{Type: audit.NonSecureState, Result: audit.Error, Arg: []byte("records")})
+	return false
+}
 
 // sweepKeys reads every key of the boot whose state is st, and returns how many are
 // damaged, which latches the fail state.

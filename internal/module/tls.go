@@ -26,6 +26,8 @@ type TLSPair interface {
 	Serial() []byte
 	// Install replaces the pair, see certs.Manager.Install.
 	Install(scalar []byte, chain [][]byte, now int64, commit func(save func(context.Context, store.Tx) error) error) error
+	// Check opens again what is kept of the pair.
+	Check(context.Context) error
 	// Installed is the pair in use, if it was installed.
 	Installed() (certs.Installed, bool)
 }

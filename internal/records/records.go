@@ -36,6 +36,20 @@ func Load[T any](ctx context.Context, r store.Reader, s Sealer, kind store.Kind,
 	return v, nil
 }
 
+// Check opens a record and looks at nothing in it. Errors are those of Load.
+func Check(ctx context.Context, r store.Reader, s Sealer, kind store.Kind, id string) error {
+	sealed, err := r.Get(ctx, kind, id)
+	if err == nil {
+		var plain []byte
+		plain, err = s.Open(string(kind), id, sealed)
+		clear(plain)
+	}
+	if err != nil {
+		return fmt.Errorf("record %s/%s: %w", kind, id, err)
+	}
+	return nil
+}
+
 // Save seals v and puts it into the transaction.
 func Save[T any](ctx context.Context, tx store.Tx, s Sealer, kind store.Kind, id string, v T) error {
 	plain, err := json.Marshal(v)
