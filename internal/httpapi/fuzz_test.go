@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -51,7 +52,7 @@ func FuzzRequests(f *testing.F) {
 	m := hemtest.New(f, nil)
 	for _, rt := range [][2]string{
 		{"/api/logger/list/0", "a.b.c"}, {"/api/logger/6955b900", ""}, {"/api/system/status", "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.e30.AAAA"},
-		{"/api/../", "x"}, {"//", "."}, {"/api/system/config", strings.Repeat(".", 300)},
+		{"/api/../", "x"}, {"//", "."}, {"api%2fsystem/status", ""}, {"%61pi/system/status", ""}, {"api/logger/..%2f..%2Fhem.db", ""}, {"/api/system/config", strings.Repeat(".", 300)},
 	} {
 		f.Add(rt[0], rt[1])
 	}
@@ -62,6 +63,9 @@ func FuzzRequests(f *testing.F) {
 			t.Fatal(err)
 		}
 		req.URL.Path = "/" + path
+		if typed, err := url.ParseRequestURI("/" + path); err == nil { // as it stands, %XX and all
+			req.URL.Path, req.URL.RawPath = typed.Path, typed.RawPath
+		}
 		if strings.ContainsFunc(token, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			return // net/http sends no such header
 		}
@@ -74,6 +78,9 @@ func FuzzRequests(f *testing.F) {
 		rest, err := io.ReadAll(resp.Body)
 		if err != nil || len(rest) != 0 || resp.StatusCode != 401 && resp.StatusCode != 404 && resp.StatusCode != 400 && resp.StatusCode != 431 {
 			t.Fatalf("GET %q with %q: %d %q %v", path, token, resp.StatusCode, rest, err)
+		}
+		if req.URL.EscapedPath() != (&url.URL{Path: req.URL.Path}).EscapedPath() && strings.HasPrefix(req.URL.Path, "/api/") && resp.StatusCode == 401 {
+			t.Fatalf("GET %s leads to an endpoint", req.URL.RawPath)
 		}
 		if resp.StatusCode == 401 && resp.Header.Get(api.HeaderError) != "" {
 			t.Fatalf("a 401 that tells why: %q", resp.Header.Get(api.HeaderError))

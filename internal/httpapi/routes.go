@@ -243,8 +243,14 @@ func newRouter(profile module.Profile, diag bool) *router {
 
 // find returns the route of a request and the texts of its {…}. The route with
 // the fewest of them wins.
+//
+// A path that spells a letter or a slash as %XX is no other spelling of an
+// endpoint: whoever filters paths in front of the module would take it for another one.
 func (r *router) find(req *http.Request) (*route, routeArgs, error) {
 	fixed, args := req.URL.Path, routeArgs{}
+	if req.URL.RawPath != "" { // not the one way to write Path
+		return nil, args, api.ErrNotFound.Because("no such endpoint; paths are not percent-encoded")
+	}
 	if bare := strings.TrimRight(fixed, " "); r.blanks[bare] {
 		fixed = bare
 	}

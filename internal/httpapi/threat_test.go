@@ -29,6 +29,24 @@ import (
 // The claims of docs/threat-model.md that are seen from the wire; each test
 // names its claim.
 
+// T184: an endpoint is reached by its path and by no other spelling of it, so that
+// who filters paths in front of a module sees what the module sees.
+func TestThreat_T184_PathsHaveOneSpelling(t *testing.T) {
+	m := hemtest.New(t, nil)
+	p := newPeer(t, m)
+	token := p.token(api.RoleUser, "logger:get")
+	for path, want := range map[string]int{
+		"/api/system/status": 200, "/api%2fsystem/status": 404, "/api%2Fsystem%2Fstatus": 404, "/%61pi/system/status": 404,
+		"/api/system/statu%73": 404, "/api/system%2fstatus": 404, "/api/./system/status": 404, "/api//system/status": 404,
+		"/api/system/status/": 404, "/api/system/../system/status": 404, "/api/system/%2e%2e/system/status": 404, "/api/system/status%00": 404,
+		"/api/logger/list/0": 200, "/api/logger/list/%30": 404, "/api/logger/..%2fhem.db": 404,
+	} {
+		if a := p.do(request{method: "GET", path: path, token: token}); a.status != want {
+			t.Errorf("GET %s: %d, want %d", path, a.status, want)
+		}
+	}
+}
+
 // recorder keeps every byte a client sends.
 type recorder struct {
 	http.RoundTripper
