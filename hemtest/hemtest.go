@@ -16,6 +16,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -113,7 +114,9 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Module is a running module.
+// Module is a running module. After a wipe there is another one at the same
+// address, with another identity and CA: CACert, CAFile and EID are brought up to
+// date by Follow, and by Personalise, Client, ClientOf and HTTPClient.
 type Module struct {
 	URL     string // https://127.0.0.1:port
 	HTTPURL string // the same over plain HTTP
@@ -130,6 +133,7 @@ type Module struct {
 	search bool // personalised with an open key search
 	server *server.Server
 	stop   sync.Once
+	mu     sync.Mutex // of what Follow changes
 }
 
 // New starts a module and ends it with the test. nil options are valid.
@@ -149,16 +153,13 @@ func New(t testing.TB, opts *Options) *Module {
 	addrs := s.Addresses()
 	m := &Module{
 		URL: "https://" + addrs.HTTPS, HTTPURL: "http://" + addrs.HTTP,
-		CAFile: s.CAFile(), EID: s.Module().EID(),
 		User: "hemtest", UserPassphrase: or(opts.UserPassphrase, "user"),
 		MasterPassphrase: or(opts.MasterPassphrase, "master"),
 		t:                t, server: s, origin: or(opts.Origin, "*"), broken: opts.BrokenLog, search: !opts.NoKeySearch,
 	}
 	t.Cleanup(m.Close)
-	if m.CAFile != "" { // there is none where a pair was installed
-		if m.CACert, err = os.ReadFile(m.CAFile); err != nil {
-			t.Fatalf("hemtest: %v", err)
-		}
+	if err := m.follow(); err != nil {
+		t.Fatalf("hemtest: %v", err)
 	}
 	if !opts.Fresh && !s.Module().Inited() {
 		if opts.ClockUnset {
@@ -213,9 +214,48 @@ func config(opts *Options) server.Config {
 	return cfg
 }
 
+// Follow is called after a wipe: it waits until the fresh module has taken the
+// place of the wiped one, and makes CACert, CAFile and EID those of it.
+func (m *Module) Follow() {
+	m.t.Helper()
+	if err := m.follow(); err != nil {
+		m.t.Fatalf("hemtest: %v", err)
+	}
+}
+
+// renewal is how long a fresh module may take; a busy machine is slow.
+const renewal = 30 * time.Second
+
+func (m *Module) follow() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for deadline := time.Now().Add(renewal); m.server.Module().Wiped(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return errors.New("no fresh module has taken the place of the wiped one")
+		}
+	}
+	eid := m.server.Module().EID()
+	if m.EID == eid { // nothing is written, for others may be reading
+		return nil
+	}
+	var cert []byte
+	file := m.server.CAFile()
+	if file != "" { // there is none where a pair was installed
+		var err error
+		if cert, err = os.ReadFile(file); err != nil {
+			return err
+		}
+	}
+	m.CACert, m.CAFile, m.EID = cert, file, eid
+	return nil
+}
+
 // Personalise sets a fresh module up with the passphrases of m: CORS open, and
 // key search unless the options say otherwise, check-ins trusted.
 func (m *Module) Personalise() (*api.InitAnswer, error) {
+	if err := m.follow(); err != nil {
+		return nil, err
+	}
 	client, err := hem.New(hem.Config{URL: m.URL, CACert: m.CACert})
 	if err != nil {
 		return nil, err
@@ -263,6 +303,7 @@ func (m *Module) Client() *hem.Client { return m.ClientOf(api.RoleUser) }
 // ClientOf is a client of either persona.
 func (m *Module) ClientOf(role api.Role) *hem.Client {
 	m.t.Helper()
+	m.Follow()
 	user, master, err := personas(m.UserPassphrase, m.MasterPassphrase, m.EID)
 	if err != nil {
 		m.t.Fatalf("hemtest: %v", err)
@@ -281,6 +322,8 @@ func (m *Module) ClientOf(role api.Role) *hem.Client {
 
 // HTTPClient is a plain HTTP client that trusts the module's certificate.
 func (m *Module) HTTPClient() *http.Client {
+	m.t.Helper()
+	m.Follow()
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(m.CACert)
 	transport := &http.Transport{

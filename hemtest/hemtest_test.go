@@ -38,6 +38,45 @@ func TestNilOptionsAreEnough(t *testing.T) {
 	}
 }
 
+// After a wipe, and over reboots, the module's clients are those of the module that
+// is there.
+func TestWipedModulesAreFollowed(t *testing.T) {
+	ctx := context.Background()
+	for _, opts := range []*hemtest.Options{nil, {DataDir: filepath.Join(t.TempDir(), "data")}} {
+		m := hemtest.New(t, opts)
+		eid, ca := m.EID, string(m.CACert)
+		if err := m.Client().Reboot(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Client().Config(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if m.EID != eid || string(m.CACert) != ca {
+			t.Error("a reboot has changed the identity or the CA")
+		}
+		if err := m.Client().Wipe(ctx); err != nil {
+			t.Fatal(err)
+		}
+		m.Follow()
+		onDisk, err := os.ReadFile(m.CAFile)
+		if m.EID == eid || string(m.CACert) == ca || err != nil || string(onDisk) != string(m.CACert) {
+			t.Errorf("after a wipe: %v, the same identity %v, the same CA %v", err, m.EID == eid, string(m.CACert) == ca)
+		}
+		if _, err := m.Personalise(); err != nil {
+			t.Fatal(err)
+		}
+		config, err := m.Client().Config(ctx)
+		if err != nil || config.EID != m.EID {
+			t.Errorf("the fresh module: %+v, %v", config, err)
+		}
+		resp, err := m.HTTPClient().Get(m.URL + "/api/system/status")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+}
+
 // A client under test derives the keys itself, from the passphrases.
 func TestPassphrasesAreReal(t *testing.T) {
 	m := hemtest.New(t, &hemtest.Options{UserPassphrase: "correct horse", MasterPassphrase: "battery staple"})

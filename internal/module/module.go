@@ -262,6 +262,10 @@ func (m *Module) LogRolledBack() bool { return m.audit.RolledBack() }
 // FailState is the latched fail state, a bit mask; 0 is healthy.
 func (m *Module) FailState() uint32 { return m.state.Load().fls() }
 
+// Wiped tells whether the module was wiped: it refuses everything, and another
+// is about to take its place.
+func (m *Module) Wiped() bool { return m.wiped.Load() }
+
 // EID is the module's identity key as it goes out, base64.
 func (m *Module) EID() string { return m.state.Load().identity.eid }
 
