@@ -48,9 +48,10 @@ type group struct {
 
 func groups() []group {
 	return []group{
-		transportGroup(), freshGroup(), checkinGroup(), initGroup(),
+		transportGroup(), freshGroup(), checkinGroup(), provisioningGroup(), initGroup(),
 		loginGroup(), tokenGroup(), rolesGroup(), dampingGroup(),
-		configGroup(), tlsGroup(), keysGroup(), cryptoGroup(), logGroup(), ordersGroup(),
+		configGroup(), tlsGroup(), attestationGroup(), keysGroup(), cryptoGroup(), externalGroup(),
+		logGroup(), selftestGroup(), storageGroup(), upgradeGroup(), ordersGroup(), diagGroup(),
 		wipeGroup(),
 		answersGroup(),
 	}

@@ -134,10 +134,10 @@ func faulty(t *testing.T, m *hemtest.Module, o conformance.Options, mutate func(
 	return o
 }
 
-// behindProxy fails for everybody who looks at the module's certificate, and at
-// nothing else.
+// behindProxy fails for everybody who looks at the module's handshakes, and at
+// nothing else: they are the proxy's.
 func behindProxy() []string {
-	return []string{"init.first-tls", "tls.certificate", "tls.key", "tls.newcrt", "tls.survives"}
+	return []string{"init.first-tls", "tls.certificate", "tls.key", "tls.newcrt", "tls.survives", "diag.handshakes"}
 }
 
 // changed makes a mutation that changes answers to one method and path.
@@ -471,6 +471,59 @@ var mutations = []struct {
 			}
 		}
 	}, []string{"log.checkpoint"}},
+
+	{"attestations are not signed", []string{"attestation"}, changed("GET", "/api/system/config/attestation", func(x *exchange) {
+		parts := strings.Split(x.text("genuine"), ".")
+		if len(parts) == 4 {
+			parts[1] = api.EncodeBase64([]byte("1767225600"))
+			x.set("genuine", strings.Join(parts, "."))
+		}
+	}), []string{"attestation.signature"}},
+	{"a second certificate is taken", []string{"provisioning"}, status("POST", "/api/system/config/provisioning", 406, 200), []string{"provisioning.refused", "provisioning.once"}},
+	{"a personalised module is provisioned", []string{"attestation"}, status("POST", "/api/system/config/provisioning", 403, 406), []string{"attestation.provisioned"}},
+	{"the self-test does not know the last run", []string{"selftest"}, fields("GET", "/api/system/selftest", "last_selftest_ts", 1), []string{"selftest.result"}},
+	{"the self-test miscounts", []string{"selftest"}, changed("GET", "/api/system/selftest", func(x *exchange) {
+		x.out = bytes.Replace(x.out, []byte(`"total":`), []byte(`"total":1`), 1)
+	}), []string{"selftest.repository"}},
+	{"disks are never locked", []string{"storage"}, changed("GET", "/api/system/status", func(x *exchange) {
+		x.out = bytes.ReplaceAll(x.out, []byte(`:-"`), []byte(`:rw"`))
+	}), []string{"storage.*"}},
+	{"the administrator unlocks disks", []string{"storage"}, status("GET", "/api/storage/unlock**", 403, 200), []string{"storage.scope"}},
+	{"read-only disks are unlocked for writing", []string{"storage"}, status("GET", "/api/storage/unlock/rw", 406, 200), []string{"storage.scope", "storage.read-only"}},
+	{"unsigned images verify", []string{"upgrade"}, status("GET", "/api/system/upgrade/check_fw", 406, 200), []string{"upgrade.unsigned"}},
+	{"unsigned images are installed", []string{"upgrade"}, status("GET", "/api/system/upgrade/install_ui", 406, 200), []string{"upgrade.unsigned", "upgrade.nothing"}},
+	{"uploads of any name are taken", []string{"upgrade.n*"}, status("POST", "/api/system/upgrade/upload_fw", 413, 200), []string{"upgrade.name"}},
+	{"fail states are not shown", []string{"diag.te*"}, fields("GET", "/api/system/status", "fls_state", 0), []string{"diag.temperature"}},
+	{"a broken module makes keys", []string{"diag.te*"}, status("POST", "/api/keymgmt/create", 409, 406), []string{"diag.temperature"}},
+	{"deleted keys stay where they lay", []string{"diag.[tm]e*"}, func() func(*exchange) {
+		var first []byte
+		return func(x *exchange) {
+			if x.forward(); matches("/api/diag/memdump/*/*", x.path) && x.status == 200 {
+				if first == nil {
+					first = x.out
+				}
+				x.out = first
+			}
+		}
+	}, []string{"diag.memory"}},
+	{"random bytes are the same twice", []string{"diag.t*"}, func() func(*exchange) {
+		var first []byte
+		return func(x *exchange) {
+			if x.forward(); x.path == "/api/diag/test_trng" {
+				if first == nil {
+					first = x.out
+				}
+				x.out = first
+			}
+		}
+	}, []string{"diag.trng"}},
+	{"the module does not prove itself to the broker", []string{"external"}, changed("POST", "/api/auth/ext/mac", flip("mac")), []string{"external.mac"}},
+	{"pairings are not confirmed", []string{"external"}, changed("POST", "/api/auth/ext/validate", flip("code")), []string{"external.pair"}},
+	{"any session key is taken", []string{"external"}, status("POST", "/api/auth/ext/init", 400, 406), []string{"external.epk"}},
+	{"more is granted than was asked for", []string{"external"}, status("POST", "/api/auth/ext/token", 406, 200), []string{"external.token-refused", "external.unpair"}},
+	{"approvals are redeemed again, and by anybody", []string{"external"}, status("POST", "/api/auth/ext/token", 401, 200), []string{"external.token", "external.token-refused", "external.bind"}},
+	{"authenticators change the configuration", []string{"external"}, status("POST", "/api/system/config", 403, 200), []string{"external.personas"}},
+	{"tokens outlive the unpairing", []string{"external"}, status("GET", "/api/logger/key", 401, 200), []string{"external.unpair"}},
 
 	{"orders are obeyed from anybody", []string{"orders"}, changed("POST", "/api/system/checkin", func(x *exchange) {
 		if x.text("status") == "???" {

@@ -121,6 +121,18 @@ func transportGroup() group {
 			s.quirk(a.status == 409, "hmac/hash over plain HTTP is 409 and not 418")
 			s.want(a, 418)
 		}},
+		{"form-factor", "An EPA has neither log files, storage, upgrade nor attestation: 404", "api.md#conventions", func(s *step) {
+			if s.ppa {
+				s.skipf("the module is a PPA")
+			}
+			for _, path := range []string{
+				"/api/logger/list", "/api/logger/00000000", "/api/storage/unlock", "/api/storage/lock", "/api/system/upgrade/check_fw",
+				"/api/system/upgrade/install_ui", pathAttestation,
+			} {
+				s.want(s.get(path, nil), 404)
+			}
+			s.want(s.post(pathProvisioning, "{}", nil), 404)
+		}},
 		{"keep-alive", "Connections are kept", "divergences.md#transport-and-errors", func(s *step) {
 			s.needPlain()
 			a := s.want(s.do(request{method: "GET", path: "/api/system/status", plain: true}), 200)
@@ -202,6 +214,7 @@ func freshGroup() group {
 				s.failf("the module is not fresh any more")
 			}
 		}},
+		{"selftest", "The self-test is open", "api.md#get-apisystemselftest", func(s *step) { s.selftest(nil) }},
 		{"reboot", "Rebooting is open", "api.md#get-apisystemreboot", func(s *step) {
 			before := s.statusNow().int("uptime")
 			s.empty(s.get("/api/system/reboot", nil), 200)

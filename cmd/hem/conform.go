@@ -28,9 +28,10 @@ func newConformCmd(o *options) *cobra.Command {
 		Use:   "conform [URL]",
 		Short: "Walk a module from fresh to wiped, and say where it differs from the protocol",
 		Long: `Walk a HEM, a SoftHEM or a device, from a factory-fresh module to the wipe: HTTP and TLS,
-check-in, personalisation, logins and their damping, tokens, roles, configuration, TLS pairs, the
-life of all types of keys, all cryptography, the log, faults, the wipe. Whatever differs is shown with the
-request and the answer, without tokens. The exit status is 1 if anything does.
+check-in, personalisation, logins and their damping, tokens, roles, configuration, TLS pairs,
+attestation, the life of all types of keys, all cryptography, external authenticators, the log, self-test,
+storage, upgrades that must not be installed, the faults of a diagnostic build, the wipe. Whatever
+differs is shown with the request and the answer, without tokens. The exit status is 1 if anything does.
 
 THE WALK DESTROYS EVERYTHING THE MODULE HOLDS. It asks first, and refuses a module that
 is personalised unless --wipe-first is given with the passphrases that it was personalised with.
