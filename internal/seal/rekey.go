@@ -68,7 +68,7 @@ func BeginRekey(src RootSource, root Secret, passphrase []byte) (_ *Rekeying, er
 	defer clear(old)
 	// Before anything: FILE will have to be written when there is no way back.
 	if k.at, err = os.OpenFile(file, os.O_WRONLY, 0); err != nil {
-		return nil, fmt.Errorf("the root key cannot be replaced: %w; stop the module and run hem rekey as who may write there", err)
+		return nil, fmt.Errorf("the root key cannot be replaced: %w; the module has to be able to write this file, and beside it", err)
 	}
 	defer func() {
 		if err != nil {
@@ -82,7 +82,7 @@ func BeginRekey(src RootSource, root Secret, passphrase []byte) (_ *Rekeying, er
 		return nil, err
 	}
 	if err := writeNewFile(k.next, k.content); err != nil {
-		return nil, fmt.Errorf("the new root key cannot be written: %w; stop the module and run hem rekey as who may write there", err)
+		return nil, fmt.Errorf("the new root key cannot be written: %w; the module has to be able to write the root key, and beside it", err)
 	}
 	if err := syncDir(filepath.Dir(k.next)); err != nil {
 		return nil, errors.Join(err, k.Abort())
