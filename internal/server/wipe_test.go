@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -27,6 +28,7 @@ type owned struct {
 	user, master *hem.PersonaKey
 	eid          string
 	token        hem.Bearer
+	kid          hem.KID
 	traces       map[string][]byte
 }
 
@@ -54,7 +56,8 @@ func own(t *testing.T, client *hem.Client, user, master *hem.PersonaKey) *owned 
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.traces["public key"], o.traces["kid"] = key.Public, kid[:]
+	o.kid, o.traces["public key"], o.traces["kid"] = kid, key.Public, kid[:]
+	o.traces["public key of the user"], o.traces["public key of the administrator"] = user.Public(), master.Public()
 	for name, text := range map[string]string{"eid": conf.EID, "eid_sign": conf.EIDSign, "genuine id": conf.GenuineID} {
 		if o.traces[name], err = api.DecodeBase64(text); err != nil {
 			t.Fatal(err)
@@ -163,6 +166,38 @@ func (o *owned) gone(t *testing.T, base string, fresh *hem.Client) {
 	}
 }
 
+// replaced checks that nothing of the old module works once the fresh one belongs
+// to somebody else, whose client this is.
+func (o *owned) replaced(t *testing.T, base, caFile string, other *hem.Client) {
+	t.Helper()
+	ctx := context.Background()
+	ca, err := os.ReadFile(caFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for role, key := range map[api.Role]*hem.PersonaKey{api.RoleUser: o.user, api.RoleMaster: o.master} {
+		old, err := hem.New(hem.Config{URL: base, CACert: ca, Role: role, Key: key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := old.Login(ctx, api.ScopeSystemConfig); !errors.Is(err, api.ErrUnauthorized) {
+			t.Errorf("the old key of role %s: %v, want 401", role, err)
+		}
+		old.Close()
+	}
+	held, err := hem.New(hem.Config{URL: base, CACert: ca, Token: o.token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if _, err := held.Config(ctx); !errors.Is(err, api.ErrUnauthorized) {
+		t.Errorf("the old token: %v, want 401", err)
+	}
+	if _, err := other.GetKey(ctx, o.kid); !errors.Is(err, api.ErrNotAcceptable) {
+		t.Errorf("the old stored key: %v, want 406", err)
+	}
+}
+
 // A wipe leaves a fresh module behind the same listeners, with another identity
 // and another CA, and nothing of the old one in the folder; what was not the
 // module's stays.
@@ -233,16 +268,19 @@ func TestWipe(t *testing.T) {
 					t.Errorf("what is not the module's: %v", err)
 				}
 			}
-			// It is a module like any other: owned again, and wiped again.
-			again := own(t, fresh, user, master)
+			// It is a module like any other: owned again, by others, and wiped again.
+			newUser, newMaster := otherKeys(t)
+			again := own(t, await(t, base, s.CAFile(), o.eid, newUser), newUser, newMaster)
+			o.replaced(t, base, s.CAFile(), again.client)
 			if err := again.client.Wipe(ctx); err != nil {
 				t.Fatal(err)
 			}
-			third := await(t, base, s.CAFile(), again.eid, user)
+			third := await(t, base, s.CAFile(), again.eid, newUser)
 			again.gone(t, base, third)
 			if cfg.Memory || cfg.RootKey.File != "" {
 				return
 			}
+			third = await(t, base, s.CAFile(), again.eid, user)
 			own(t, third, user, master)
 			eid := s.Module().EID()
 			stop()
@@ -256,6 +294,19 @@ func TestWipe(t *testing.T) {
 			}
 		})
 	}
+}
+
+// otherKeys are those of other people than loadKeys'.
+func otherKeys(t *testing.T) (user, master *hem.PersonaKey) {
+	t.Helper()
+	user, err := hem.KeyFromSeed([]byte("the seed of somebody else ......"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if master, err = hem.KeyFromSeed([]byte("the seed of another master .....")); err != nil {
+		t.Fatal(err)
+	}
+	return user, master
 }
 
 // A wipe that was cut off anywhere is finished by the next start.
@@ -438,4 +489,78 @@ func TestKilledDuringConfigUpdate(t *testing.T) {
 		said = n
 	}
 	t.Logf("%d kills, %d changes", rounds, said)
+}
+
+// A process that is killed while the user gets another key has the old or the
+// new one: one of them logs in, and the other is refused.
+func TestKilledDuringUserKeyChange(t *testing.T) {
+	rounds := 6
+	if testing.Short() {
+		rounds = 3
+	}
+	user, master := loadKeys(t)
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "data")
+	p := startProcess(t, dir)
+	own(t, newClient(t, p, user), user, master)
+	// Key n of the user; only the last two matter.
+	key := func(n int) *hem.PersonaKey {
+		if n == 0 {
+			return user
+		}
+		k, err := hem.KeyFromSeed(fmt.Appendf(nil, "the seed of user key %11d", n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	said, before, after := 0, 0, 0
+	for range rounds {
+		ca, err := os.ReadFile(p.ready["ca"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		owner, err := hem.New(hem.Config{URL: "https://" + p.ready["https"], CACert: ca, Role: api.RoleMaster, Key: master})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := owner.Config(ctx); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		start := make(chan struct{})
+		wg.Go(func() {
+			close(start)
+			for owner.ChangeUserKey(ctx, nil, key(said+1)) == nil {
+				said++
+			}
+		})
+		<-start
+		time.Sleep(rand.N(20 * time.Millisecond))
+		p.kill()
+		wg.Wait()
+		owner.Close()
+		p = startProcess(t, dir)
+		works := func(n int) bool {
+			_, err := newClient(t, p, key(n)).Login(ctx, api.ScopeSystemConfig)
+			if err != nil && !errors.Is(err, api.ErrUnauthorized) {
+				t.Fatal(err)
+			}
+			return err == nil
+		}
+		old, next := works(said), works(said+1)
+		switch {
+		case old == next:
+			t.Fatalf("change %d was answered; its key works: %v, the next: %v", said, old, next)
+		case next:
+			after++
+			said++
+		default:
+			before++
+		}
+		if said > 0 && works(said-1) {
+			t.Errorf("the key before number %d still works", said)
+		}
+	}
+	t.Logf("%d kills, %d changes; the last one was lost %d times and done %d times", rounds, said, before, after)
 }
