@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"softhem/api"
 	"softhem/hemtest"
@@ -208,5 +209,33 @@ func TestThreat_T128_ConsoleIsKeptToItself(t *testing.T) {
 	opts.UpgradeKeys = nil
 	if resp, _ := newPeer(t, hemtest.New(t, opts)).consolePage("GET", "/", nil); resp.StatusCode != 404 {
 		t.Errorf("without the key: %d", resp.StatusCode)
+	}
+}
+
+// A wipe takes what was uploaded and leaves what was installed.
+func TestWipeTakesUploads(t *testing.T) {
+	v := newVendor(t, 1)
+	k := newKeeper(t, &hemtest.Options{UpgradeKeys: v.trusted(), DataDir: filepath.Join(t.TempDir(), "data")})
+	if got := k.install("ui", "webroot.tar", v.image(t, webroot(t, "index.html", "of the operator"))); got != 200 {
+		t.Fatal(got)
+	}
+	if a := k.upload(api.RoleUser, "fw", "firmware.bin", v.image(t, "#!/bin/sh")); a.status != 200 {
+		t.Fatal(a.status)
+	}
+	k.expect("GET", pathUpgrade+"check_ui", k.as(api.RoleUser, api.ScopeSystemConfig), 404)
+	if a, _ := k.update(api.RoleUser, `{"wipeout":true}`); a.status != 200 {
+		t.Fatal(a.status)
+	}
+	p, status := k.plain(), 0
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if status = p.get(pathUpgrade+"check_fw", nil).status; status != 409 && status != 401 {
+			break
+		}
+	}
+	if status != 404 {
+		t.Errorf("after the wipe the upload is %d, want 404", status)
+	}
+	if resp, body := p.consolePage("GET", "/", nil); resp.StatusCode != 200 || body != "of the operator" {
+		t.Errorf("after the wipe the console is %d %q", resp.StatusCode, body)
 	}
 }

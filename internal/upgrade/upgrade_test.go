@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -493,4 +494,28 @@ func TestForget(t *testing.T) {
 	if folder(t, dir, nil).Console() == nil {
 		t.Error("the console is gone")
 	}
+}
+
+// An upload of the largest size goes to disk in pieces: it takes no more memory than a
+// small one.
+func TestThreat_T123_UploadsTakeLittleMemory(t *testing.T) {
+	f := folder(t, filepath.Join(t.TempDir(), "upgrade"), nil)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	r, err := f.Receive(Firmware, MaxImage, zeros{})
+	runtime.ReadMemStats(&after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20 {
+		t.Errorf("16 MiB took %d bytes of memory", took)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
 }
