@@ -137,6 +137,12 @@ type DomainRegister struct {
 	CName   string `json:"cname,omitzero"`
 }
 
+// DomainOrdered is the answer, with 201, of a broker whose certificates come from a
+// CA that takes its time; GET /domain/register/<id> is 202 until there is one.
+type DomainOrdered struct {
+	ID string `json:"id"`
+}
+
 // BrokerError is the body of a broker's 401.
 type BrokerError struct {
 	Err string `json:"err"`

@@ -89,6 +89,9 @@ type Options struct {
 	// Close, continues the first. It must not be readable by others.
 	DataDir string
 
+	// Hostname is what the module is personalised with; "localhost" when empty.
+	Hostname string
+
 	// Origin is the CORS allow-list the module is personalised with; "*" when
 	// empty.
 	Origin string
@@ -127,13 +130,14 @@ type Module struct {
 	User, UserPassphrase string // name and passphrase of the local user
 	MasterPassphrase     string
 
-	t      testing.TB
-	origin string
-	broken bool
-	search bool // personalised with an open key search
-	server *server.Server
-	stop   sync.Once
-	mu     sync.Mutex // of what Follow changes
+	t        testing.TB
+	origin   string
+	hostname string
+	broken   bool
+	search   bool // personalised with an open key search
+	server   *server.Server
+	stop     sync.Once
+	mu       sync.Mutex // of what Follow changes
 }
 
 // New starts a module and ends it with the test. nil options are valid.
@@ -155,7 +159,7 @@ func New(t testing.TB, opts *Options) *Module {
 		URL: "https://" + addrs.HTTPS, HTTPURL: "http://" + addrs.HTTP,
 		User: "hemtest", UserPassphrase: or(opts.UserPassphrase, "user"),
 		MasterPassphrase: or(opts.MasterPassphrase, "master"),
-		t:                t, server: s, origin: or(opts.Origin, "*"), broken: opts.BrokenLog, search: !opts.NoKeySearch,
+		t:                t, server: s, origin: or(opts.Origin, "*"), hostname: or(opts.Hostname, "localhost"), broken: opts.BrokenLog, search: !opts.NoKeySearch,
 	}
 	t.Cleanup(m.Close)
 	if err := m.follow(); err != nil {
@@ -268,7 +272,7 @@ func (m *Module) Personalise() (*api.InitAnswer, error) {
 	return client.Init(context.Background(), hem.InitParams{
 		UserKey: user, MasterKey: master,
 		Config: api.InitConfig{
-			User: m.User, Hostname: "localhost", Origin: m.origin,
+			User: m.User, Hostname: m.hostname, Origin: m.origin,
 			TrustedTS: true, TrustedBackend: true, AllowKeySearch: m.search,
 		},
 	})

@@ -55,7 +55,7 @@ var importRules = []struct {
 			return slices.Contains([]string{
 				"crypto/ecdh", "crypto/ecdsa", "crypto/ed25519", "crypto/hmac", "crypto/sha256", "crypto/sha512", "crypto/aes",
 				"crypto/cipher", "crypto/hkdf", "crypto/pbkdf2", "crypto/mlkem", "crypto/elliptic", "crypto/md5", "crypto/rsa", "crypto/subtle",
-			}, p) || strings.HasPrefix(p, "golang.org/x/crypto/") || strings.HasPrefix(p, "github.com/cloudflare/circl")
+			}, p) || strings.HasPrefix(p, "golang.org/x/crypto/") && p != "golang.org/x/crypto/acme" || strings.HasPrefix(p, "github.com/cloudflare/circl")
 		},
 		[]string{"softhem/internal/suite", "softhem/hem", "softhem/conformance"},
 	},
@@ -67,12 +67,17 @@ var importRules = []struct {
 	{
 		"HTTP is at the edges",
 		func(p string) bool { return p == "net/http" },
-		[]string{"softhem/api", "softhem/hem", "softhem/hemtest", "softhem/conformance", "softhem/internal/httpapi", "softhem/internal/server", "softhem/internal/load", "softhem/internal/broker", "softhem/internal/control", "softhem/cmd/hem"},
+		[]string{"softhem/api", "softhem/hem", "softhem/hemtest", "softhem/conformance", "softhem/internal/httpapi", "softhem/internal/server", "softhem/internal/load", "softhem/internal/broker", "softhem/internal/control", "softhem/cmd/hem", "softhem/internal/broker/pebbletest"},
 	},
 	{
 		"the root key is read in one place, and files, backups among them, are encrypted in one other: age is the format of both",
 		func(p string) bool { return strings.HasPrefix(p, "filippo.io/age") },
 		[]string{"softhem/internal/seal", "softhem/internal/envelope"},
+	},
+	{
+		"a public CA is asked in one place, by the broker",
+		func(p string) bool { return strings.HasPrefix(p, "golang.org/x/crypto/acme") },
+		[]string{"softhem/internal/broker"},
 	},
 	{
 		"HPKE is for envelopes, and for the commands that hand them their keys",
@@ -109,7 +114,7 @@ var importRules = []struct {
 	{
 		"tests' tools are for tests; hemtest is one",
 		func(p string) bool { return p == "testing" || p == "softhem/hemtest" },
-		[]string{"softhem/hemtest", "softhem/internal/store/storetest"},
+		[]string{"softhem/hemtest", "softhem/internal/store/storetest", "softhem/internal/broker/pebbletest"},
 	},
 	{
 		"the composition root is for those who start a module",

@@ -445,7 +445,7 @@ func (h *helper) everywhere(flag string) bool {
 		{}, {"serve"}, {"init"}, {"login"}, {"logout"}, {"token", "inspect"}, {"checkin"}, {"log", "get"}, {"log", "verify"},
 		{"key", "create"}, {"key", "search"}, {"key", "show"}, {"key", "derive"}, {"key", "delete"},
 		{"sign"}, {"verify"}, {"hmac"}, {"encrypt"}, {"wrap"}, {"encaps"}, {"bench"}, {"wipe"}, {"passwd"},
-		{"broker"}, {"pair"}, {"authenticator", "watch"}, {"conform"}, {"backup"}, {"restore"}, {"rekey"},
+		{"broker"}, {"config", "domain"}, {"pair"}, {"authenticator", "watch"}, {"conform"}, {"backup"}, {"restore"}, {"rekey"},
 	} {
 		if flags, _ := h.of(words...); slices.Contains(flags, flag) {
 			return true

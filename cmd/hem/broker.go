@@ -27,6 +27,7 @@ type brokerFlags struct {
 	newFWS, newUIS                       []byte
 	memory                               bool
 	perAddress, perPID                   float64
+	acme                                 acmeFlags
 }
 
 const brokerLong = `Run a broker: it tells modules the time when they check in, and carries messages between
@@ -75,6 +76,7 @@ func newBrokerCmd(t terminal) *cobra.Command {
 	v.StringVar(&f.domainKeyFile, "domain-key-file", "", "`FILE` with what new names are registered with (default: whoever asks gets a name that is free)")
 	v.Var(encoded{&f.newFWS, 64}, "announce-fws", "`BASE64` of 64 bytes: tell modules at their check-in that there is a program with this fws")
 	v.Var(encoded{&f.newUIS, 32}, "announce-uis", "`BASE64` of 32 bytes: tell them that there is a web console with this uis")
+	f.acme.add(v)
 	c.AddCommand(newBrokerOrderCmd(t, &f), newBrokerDomainCmd(t, &f))
 	return c
 }
@@ -161,6 +163,10 @@ func (f *brokerFlags) run(ctx context.Context, t terminal) error {
 		return err
 	}
 	log := newServeLogger(t.err, "text", nil)
+	acme, err := f.acme.config(f.domain, log)
+	if err != nil {
+		return err
+	}
 	dir := ""
 	if !f.memory {
 		if dir, err = f.folder(t); err != nil {
@@ -174,7 +180,7 @@ func (f *brokerFlags) run(ctx context.Context, t terminal) error {
 	defer db.Close()
 	b, err := broker.New(ctx, broker.Config{
 		DB: db, Now: time.Now, Logger: log, PublicURL: strings.TrimSuffix(f.public, "/"),
-		Domain: strings.ToLower(f.domain), DomainKey: domainKey, PerAddress: f.perAddress, PerPID: f.perPID,
+		Domain: strings.ToLower(f.domain), DomainKey: domainKey, ACME: acme, PerAddress: f.perAddress, PerPID: f.perPID,
 		NewFWS: f.newFWS, NewUIS: f.newUIS,
 	})
 	if err != nil {

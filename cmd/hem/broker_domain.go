@@ -44,7 +44,8 @@ func newBrokerDomainListCmd(t terminal, f *brokerFlags) *cobra.Command {
 		Use:   "list",
 		Short: "List the names",
 		Long: `List the names that modules were given: the end of the newest certificate, and the address or name
-that the module said it shall lead to. Putting that into the DNS is the operator's.`,
+that the module said it shall lead to. Putting that into the DNS is the operator's. With --acme, what
+became of the last request to the CA.`,
 		Example: "  hem broker domain list\n  hem broker domain list --json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -67,7 +68,18 @@ that the module said it shall lead to. Putting that into the DNS is the operator
 				if leads == "" {
 					leads = "-"
 				}
-				if _, err := fmt.Fprintf(t.out, "%s\t%s\t%s\n", d.Name, d.Ends.Format(time.RFC3339), leads); err != nil {
+				ends := "-"
+				if !d.Ends.IsZero() {
+					ends = d.Ends.Format(time.RFC3339)
+				}
+				line := d.Name + "\t" + ends + "\t" + leads
+				if d.State != "" {
+					line += "\t" + d.State
+				}
+				if d.Why != "" {
+					line += ": " + clean(d.Why)
+				}
+				if _, err := fmt.Fprintln(t.out, line); err != nil {
 					return err
 				}
 			}
@@ -93,7 +105,7 @@ func newBrokerDomainCACmd(t terminal, f *brokerFlags) *cobra.Command {
 				return err
 			}
 			if ca == nil {
-				return errors.New("this broker has no CA; it makes one when it is started with --domain")
+				return errors.New("this broker has no CA; it makes one when it is started with --domain and without --acme")
 			}
 			_, err = t.out.Write(ca)
 			return err

@@ -13,6 +13,7 @@ import (
 
 func newConfigDomainCmd(o *options) *cobra.Command {
 	var broker, keyFile string
+	var brokerKey bool
 	req := api.DomainRegister{}
 	c := &cobra.Command{
 		Use:   "domain PREFIX",
@@ -22,7 +23,9 @@ The certificate is for the key the module has, which stays where it is. The name
 module's. hem checkin with the same broker brings the next certificate when this one ends soon.
 
 Clients have to trust the broker's CA, which its operator gets by: hem broker domain ca. It can sign
-for names under the broker's domain and for nothing else. Needs a token for system:config.`,
+for names under the broker's domain and for nothing else. A broker that has its certificates from a public
+CA instead takes a minute or more, and the module's host name has to be the name itself, or add
+--broker-key, with which the broker makes the key. Needs a token for system:config.`,
 		Example: `  hem config domain vault --broker https://broker.example
   hem config domain vault --broker https://broker.example --domain-key-file key.txt --ip 192.0.2.7`,
 		Args: cobra.ExactArgs(1),
@@ -46,6 +49,9 @@ for names under the broker's domain and for nothing else. Needs a token for syst
 					return err
 				}
 				req.CSR, req.Genuine = answer.CSR, answer.Genuine
+				if brokerKey {
+					req.CSR = ""
+				}
 				bundle, err = b.RegisterDomain(c.Context(), args[0], authKey, req)
 				return explainDomain(err)
 			})
@@ -57,6 +63,7 @@ for names under the broker's domain and for nothing else. Needs a token for syst
 	}
 	c.Flags().StringVar(&broker, "broker", "", "address of the broker; env HEM_BROKER (default: the one that the module names)")
 	c.Flags().StringVar(&keyFile, "domain-key-file", "", "`file` with what the broker's operator gave out to register new names with")
+	c.Flags().BoolVar(&brokerKey, "broker-key", false, "have the broker make the key, which whoever runs it could keep")
 	c.Flags().StringVar(&req.IP, "ip", "", "`address` that the name shall have, for the broker's operator")
 	c.Flags().StringVar(&req.CName, "cname", "", "host `name` that the name shall stand for, likewise")
 	return c
@@ -73,8 +80,12 @@ func explainDomain(err error) error {
 	switch refused.Status {
 	case http.StatusNotFound:
 		why = "this broker gives no names; its operator has to start it with --domain"
+	case http.StatusBadRequest, http.StatusGone, http.StatusServiceUnavailable:
+		if why = refused.Reason; why == "" {
+			return err
+		}
 	case http.StatusConflict:
-		why = "the name is another module's; take another, or have the broker's operator release it: hem broker domain release"
+		why = "the name is another module's, or its certificate is under way; take another, or have the broker's operator release it: hem broker domain release"
 	case http.StatusUnauthorized:
 		why = "the broker does not take the module's proof, or new names want a key here (--domain-key-file); check that and both clocks, and try again"
 	default:

@@ -61,6 +61,7 @@ func TestServe(t *testing.T) {
 		"hardening":         testServeHarden,
 		"remote approval":   testRemoteApproval,
 		"names of a broker": testDomain,
+		"ACME":              testACMEBroker,
 		"broker inside":     testServeWithBroker,
 		"broker killed":     testBrokerKilled,
 		"fast clock":        testRemoteFastClock,

@@ -37,6 +37,8 @@ type Config struct {
 	// empty: none. DomainKey is what who registers a new name has to know;
 	// empty: nothing.
 	Domain, DomainKey string
+	// ACME, if it names a directory, is where those certificates come from.
+	ACME ACME
 	// NewFWS and NewUIS are what modules are told at a check-in that there is to
 	// upgrade to: the fws of a program, 64 bytes, and the uis of a console, 32 bytes;
 	// nil: nothing.
@@ -77,7 +79,9 @@ type Broker struct {
 	cfg     Config
 	checkin *suite.X25519Key
 	secret  *suite.MACKey // derives the session keys
-	ca      *domainCA     // nil: no names are given
+	ca      *domainCA     // nil: no names are given, or ...
+	acme    *acmeCA       // nil, or what gets certificates for them
+	issues  *issues       // what that was asked for
 	domains sync.Mutex    // held while names and certificates change
 	ending  sync.Mutex    // held while a subscriber ends or changes, the write to disk included
 	limits  limits
@@ -138,7 +142,7 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, errors.New("what is announced must be 64 bytes of a fws, and 32 of a uis")
 	}
 	b := &Broker{
-		cfg: cfg, limits: newLimits(cfg),
+		cfg: cfg, limits: newLimits(cfg), issues: newIssues(cfg.ACME.PerHour),
 		subscribers: map[string]*subscriber{}, paired: map[string]int{}, anonymous: map[int64]*suite.X25519Key{}, registers: map[string]*register{}, events: map[string]*event{},
 		seen: map[string]*event{}, byPID: map[string][]*event{}, watchers: map[string]map[watcher]struct{}{},
 	}
@@ -147,6 +151,9 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	ctx, b.stop = context.WithCancel(context.WithoutCancel(ctx))
 	b.swept.Go(func() { b.sweep(ctx) })
+	if b.acme != nil {
+		b.swept.Go(func() { b.pursueAll(ctx) })
+	}
 	return b, nil
 }
 
@@ -168,7 +175,15 @@ func (b *Broker) load(ctx context.Context) error {
 		return fmt.Errorf("the broker's key is damaged: %w", err)
 	}
 	b.secret = suite.NewMACKey(k.Session)
-	if b.cfg.Domain != "" {
+	switch {
+	case b.cfg.ACME.Directory != "":
+		if !isName(b.cfg.Domain) {
+			return errNoDomain(b.cfg.Domain)
+		}
+		if b.acme, err = openACME(ctx, b.cfg.DB, b.cfg.ACME); err != nil {
+			return err
+		}
+	case b.cfg.Domain != "":
 		if b.ca, err = openCA(ctx, b.cfg.DB, b.cfg.Domain, b.cfg.Now()); err != nil {
 			return err
 		}
@@ -181,6 +196,9 @@ func (b *Broker) load(ctx context.Context) error {
 	err = errors.Join(err, readAll(ctx, b.cfg.DB, kindRegister, func(r *register) {
 		b.registers[r.RID] = r.alive()
 	}))
+	if b.acme != nil {
+		err = errors.Join(err, readAll(ctx, b.cfg.DB, kindIssue, b.issues.put))
+	}
 	return errors.Join(err, readAll(ctx, b.cfg.DB, kindEvent, func(e *event) {
 		e.changed, e.durable = make(chan struct{}), true
 		b.addEvent(e)
@@ -256,6 +274,7 @@ func (b *Broker) sweep(ctx context.Context) {
 		}
 		b.mu.Unlock()
 		b.limits.sweep()
+		b.issues.sweep(now)
 		if err := b.cfg.DB.Forget(ctx, now); err != nil && ctx.Err() == nil {
 			b.cfg.Logger.Error("what has ended could not be removed from the broker's database", "error", err)
 		}

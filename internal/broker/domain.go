@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -28,10 +29,12 @@ const (
 // operator releases it.
 type domain struct {
 	Prefix  string `json:"prefix"`
-	SKI     []byte `json:"ski"`     // names the attestation key, 20 bytes
-	Genuine int64  `json:"genuine"` // Unix seconds of the last token: an older one is a replay
-	Point   []byte `json:"point"`   // the TLS key, P-256, uncompressed
-	Cert    []byte `json:"cert"`    // DER
+	Name    string `json:"name,omitzero"` // whole
+	SKI     []byte `json:"ski"`           // names the attestation key, 20 bytes
+	Genuine int64  `json:"genuine"`       // Unix seconds of the last token: an older one is a replay
+	Point   []byte `json:"point"`         // the TLS key, P-256, uncompressed
+	Cert    []byte `json:"cert"`          // DER, leaf first; of a CA that takes its time, empty until it is there
+	CSR     []byte `json:"csr,omitzero"`  // DER: what such a CA was asked with, for the next one
 	IP      string `json:"ip,omitzero"`
 	CName   string `json:"cname,omitzero"`
 }
@@ -93,7 +96,7 @@ func requested(text string) (*x509.CertificateRequest, error) {
 
 // prefixOf reads the label that a name is to begin with.
 func (b *Broker) prefixOf(text string) (string, error) {
-	if b.ca == nil {
+	if b.cfg.Domain == "" {
 		return "", refuse(http.StatusNotFound, "")
 	}
 	prefix := strings.ToLower(text)
@@ -127,66 +130,91 @@ func (b *Broker) domainCheck(ctx context.Context, text string) error {
 	return err
 }
 
+// nameOf is the name that begins with prefix.
+func (b *Broker) nameOf(prefix string) string { return prefix + "." + b.cfg.Domain }
+
 // domainRegister gives a free name to a module, or the name's module a new
-// certificate.
-func (b *Broker) domainRegister(ctx context.Context, text, authKey string, req api.DomainRegister) (answer api.TLSBundle, err error) {
+// certificate: at once, an api.TLSBundle, or an api.DomainOrdered of one that a CA was asked for.
+func (b *Broker) domainRegister(ctx context.Context, text, authKey string, req api.DomainRegister) (answer any, err error) {
 	prefix, err := b.prefixOf(text)
 	if err != nil {
-		return answer, err
+		return nil, err
 	}
 	now := b.now()
-	next := domain{Prefix: prefix}
+	next := domain{Prefix: prefix, Name: b.nameOf(prefix)}
 	if next.IP, next.CName, err = addresses(req); err != nil {
-		return answer, err
+		return nil, err
 	}
 	if next.SKI, next.Genuine, err = genuineToken(req.Genuine, now); err != nil {
-		return answer, err
+		return nil, err
 	}
 	b.domains.Lock() // names are rare, and one must not be given twice
 	defer b.domains.Unlock()
 	old, err := load[domain](ctx, b.cfg.DB, kindDomain, prefix)
 	if err != nil {
-		return answer, err
+		return nil, err
 	}
 	switch {
 	case old == nil:
 		if err := b.mayRegister(ctx, authKey); err != nil {
-			return answer, err
+			return nil, err
 		}
 	case !suite.Equal(old.SKI, next.SKI):
-		return answer, refuse(http.StatusConflict, "the name is another module's")
+		return nil, refuse(http.StatusConflict, "the name is another module's")
 	case next.Genuine <= old.Genuine:
-		return answer, errNotGenuine
+		return nil, errNotGenuine
 	}
-	var key *suite.P256Key
-	if req.CSR != "" {
-		csr, err := requested(req.CSR)
+	csr, emp, sealed, err := b.keyFor(prefix, req)
+	if err != nil {
+		return nil, err
+	}
+	if b.acme != nil {
+		if err := b.mayIssue(prefix); err != nil {
+			return nil, err
+		}
+		if old != nil { // what it has is good until the next is there
+			next.Point, next.Cert, next.CSR = old.Point, old.Cert, old.CSR
+		}
+		id, err := b.beginIssue(next, csr.Raw, emp, sealed)
 		if err != nil {
-			return answer, err
+			return nil, err
 		}
-		next.Point = p256Point(csr.PublicKey)
-		next.Cert, err = b.ca.issue(b.ca.nameOf(prefix), csr.PublicKey, now)
-		if err != nil {
-			return answer, err
-		}
-	} else {
-		var scalar []byte
-		key, scalar = suite.RandomP256Key()
-		clear(scalar)
-		next.Point = key.Point()
-		if next.Cert, err = b.ca.issue(b.ca.nameOf(prefix), key.Signer().Public(), now); err != nil {
-			return answer, err
-		}
-		if answer.Emp, answer.Key, err = hem.SealTLSKey(req.Genuine, key.Signer()); err != nil {
-			return answer, err
-		}
+		b.cfg.Logger.Info("a certificate is asked for from the CA", "name", b.nameOf(prefix), "new", old == nil)
+		return api.DomainOrdered{ID: id}, nil
+	}
+	next.Point = p256Point(csr.PublicKey)
+	if next.Cert, err = b.ca.issue(b.nameOf(prefix), csr.PublicKey, now); err != nil {
+		return nil, err
 	}
 	if err := b.saveDomain(next); err != nil {
-		return api.TLSBundle{}, err
+		return nil, err
 	}
-	answer.Crt = api.EncodeBase64(next.Cert)
-	b.cfg.Logger.Info("a certificate was issued", "name", b.ca.nameOf(prefix), "new", old == nil)
-	return answer, nil
+	b.cfg.Logger.Info("a certificate was issued", "name", b.nameOf(prefix), "new", old == nil)
+	return api.TLSBundle{Emp: emp, Key: sealed, Crt: api.EncodeBase64(next.Cert)}, nil
+}
+
+// keyFor is the request with the key that a certificate is for: the module's, or
+// one of a key made here, which is sealed for the module at once and not kept.
+func (b *Broker) keyFor(prefix string, req api.DomainRegister) (csr *x509.CertificateRequest, emp, sealed string, err error) {
+	if req.CSR != "" {
+		if csr, err = requested(req.CSR); err != nil {
+			return nil, "", "", err
+		}
+		if b.acme != nil && !isFor(csr, b.nameOf(prefix)) {
+			return nil, "", "", refuse(http.StatusBadRequest, "csr is not for "+b.nameOf(prefix)+" alone, as this broker's certificate authority wants it; a module asks for its host name")
+		}
+		return csr, "", "", nil
+	}
+	key, scalar := suite.RandomP256Key()
+	clear(scalar)
+	der, err := requestFor(b.nameOf(prefix), key)
+	if err == nil {
+		csr, err = x509.ParseCertificateRequest(der)
+	}
+	if err == nil {
+		emp, sealed, err = hem.SealTLSKey(req.Genuine, key.Signer())
+	}
+	return csr, emp, sealed, err
 }
 
 // addresses checks where the name shall lead. They are for the operator, who
@@ -223,24 +251,49 @@ func (b *Broker) mayRegister(ctx context.Context, authKey string) error {
 
 // saveDomain keeps a name with what leads to it from its certificate.
 func (b *Broker) saveDomain(d domain) error {
-	cert, err := x509.ParseCertificate(d.Cert)
+	leaf, err := leafOf(d.Cert)
 	if err != nil {
 		return err
 	}
-	return b.cfg.DB.Write(item(kindDomain, d.Prefix, 0, d),
-		item(kindSerial, hex.EncodeToString(cert.SerialNumber.Bytes()), cert.NotAfter.Add(serialMemory).Unix(), serial{d.Prefix, d.Point}))
+	return b.cfg.DB.Write(domainItems(d, leaf)...)
+}
+
+func domainItems(d domain, leaf *x509.Certificate) []brokerdb.Item {
+	return []brokerdb.Item{
+		item(kindDomain, d.Prefix, 0, d),
+		item(kindSerial, serialID(leaf.SerialNumber.Bytes()), leaf.NotAfter.Add(serialMemory).Unix(), serial{d.Prefix, d.Point}),
+	}
+}
+
+// serialID is a serial number as it is looked for: modules name 16 bytes, whatever
+// length the CA took, its last ones where it took more.
+func serialID(number []byte) string {
+	id := make([]byte, max(16-len(number), 0), 16)
+	return hex.EncodeToString(append(id, number[max(len(number)-16, 0):]...))
+}
+
+// leafOf is the first certificate of a chain, DER.
+func leafOf(chain []byte) (*x509.Certificate, error) {
+	all, err := x509.ParseCertificates(chain)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, errors.New("no certificate")
+	}
+	return all[0], nil
 }
 
 // newCrt is the certificate that a module should have, which has the one with
 // the serial number csn; nil if it has that. Serial numbers are public, so
 // anybody can ask: a certificate is of no use without its key.
 func (b *Broker) newCrt(ctx context.Context, csn []byte) ([]byte, error) {
-	if b.ca == nil {
+	if b.cfg.Domain == "" {
 		return nil, nil
 	}
 	b.domains.Lock()
 	defer b.domains.Unlock()
-	s, err := load[serial](ctx, b.cfg.DB, kindSerial, hex.EncodeToString(csn))
+	s, err := load[serial](ctx, b.cfg.DB, kindSerial, serialID(csn))
 	if err != nil || s == nil {
 		return nil, err
 	}
@@ -248,22 +301,39 @@ func (b *Broker) newCrt(ctx context.Context, csn []byte) ([]byte, error) {
 	if err != nil || d == nil || !suite.Equal(d.Point, s.Point) { // released, or another key by now
 		return nil, err
 	}
-	cert, err := x509.ParseCertificate(d.Cert)
+	leaf, err := leafOf(d.Cert)
 	if err != nil {
-		return nil, err
+		return nil, damaged(kindDomain, d.Prefix, err)
 	}
 	now := b.now()
-	if cert.NotAfter.Unix()-now < int64(renewAt/time.Second) {
-		if d.Cert, err = b.ca.issue(b.ca.nameOf(d.Prefix), cert.PublicKey, now); err != nil {
+	due := now >= leaf.NotAfter.Unix()-int64(leaf.NotAfter.Sub(leaf.NotBefore)/renewPart/time.Second)
+	switch {
+	case due && b.acme != nil: // a later check-in brings the next one
+		if err := b.renew(*d); err != nil {
 			return nil, err
 		}
-		b.cfg.Logger.Info("a certificate was renewed", "name", b.ca.nameOf(d.Prefix))
+	case due:
+		if d.Cert, err = b.ca.issue(b.nameOf(d.Prefix), leaf.PublicKey, now); err != nil {
+			return nil, err
+		}
+		b.cfg.Logger.Info("a certificate was renewed", "name", b.nameOf(d.Prefix))
 		return d.Cert, b.saveDomain(*d)
 	}
-	if suite.Equal(cert.SerialNumber.Bytes(), csn) {
+	if serialID(leaf.SerialNumber.Bytes()) == serialID(csn) {
 		return nil, nil
 	}
 	return d.Cert, nil
+}
+
+// renew asks the CA for the next certificate of a name, if it may be asked and
+// was asked for this one. b.domains is held.
+func (b *Broker) renew(d domain) error {
+	if len(d.CSR) == 0 || b.mayIssue(d.Prefix) != nil {
+		return nil
+	}
+	b.cfg.Logger.Info("a certificate is to be renewed by the CA", "name", b.nameOf(d.Prefix))
+	_, err := b.beginIssue(d, d.CSR, "", "")
+	return err
 }
 
 // load is one record; nil if there is none.

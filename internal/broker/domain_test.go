@@ -350,3 +350,16 @@ func TestThreat_T161_TheCAIsForItsDomain(t *testing.T) {
 		t.Errorf("a broker for another domain than its CA: %v", err)
 	}
 }
+
+// Whatever length of serial numbers a CA took, the name is found by what a module
+// says of it: 16 bytes, which are the last ones, or have zeros before them.
+func TestSerialNumbersOfAnyLength(t *testing.T) {
+	for number, csn := range map[string]string{
+		"0102": "00000000000000000000000000000102", "": "00000000000000000000000000000000",
+		"4142434445464748494a4b4c4d4e4f50": "4142434445464748494a4b4c4d4e4f50", "03ff4142434445464748494a4b4c4d4e4f50": "4142434445464748494a4b4c4d4e4f50",
+	} {
+		if got := broker.SerialIDForTest(mustHex(t, number)); got != csn || broker.SerialIDForTest(mustHex(t, csn)) != csn {
+			t.Errorf("%s is looked for as %s", number, got)
+		}
+	}
+}

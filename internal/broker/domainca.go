@@ -17,10 +17,10 @@ import (
 )
 
 const (
-	kindCA   brokerdb.Kind = "ca"
-	idCA                   = "ca"
-	leafLife               = 90 * 24 * time.Hour
-	renewAt                = 30 * 24 * time.Hour // a check-in brings a new leaf when less is left
+	kindCA    brokerdb.Kind = "ca"
+	idCA                    = "ca"
+	leafLife                = 90 * 24 * time.Hour
+	renewPart               = 3 // of a leaf's life: a check-in brings a new one in the last part
 )
 
 // A domainCA signs for the names directly under one domain. Its own certificate
@@ -38,10 +38,14 @@ type caRecord struct {
 	Cert   []byte `json:"cert"` // DER
 }
 
+func errNoDomain(domain string) error {
+	return fmt.Errorf("%q is no domain to give names under; it has at least two labels, like hem.example", domain)
+}
+
 // openCA loads the CA, or makes one.
 func openCA(ctx context.Context, db *brokerdb.DB, domain string, now time.Time) (*domainCA, error) {
 	if !isName(domain) {
-		return nil, fmt.Errorf("%q is no domain to give names under; it has at least two labels, like hem.example", domain)
+		return nil, errNoDomain(domain)
 	}
 	rec, err := load[caRecord](ctx, db, kindCA, idCA)
 	if err != nil {
@@ -81,8 +85,6 @@ func createCA(domain string, now time.Time) (*caRecord, error) {
 	return &caRecord{domain, scalar, der}, nil
 }
 
-func (ca *domainCA) nameOf(prefix string) string { return prefix + "." + ca.domain }
-
 // issue signs a certificate for one name, DER. It ends no later than the CA.
 func (ca *domainCA) issue(name string, public crypto.PublicKey, unix int64) ([]byte, error) {
 	now := time.Unix(unix, 0)
@@ -121,21 +123,39 @@ type Domain struct {
 	Name   string    `json:"name"`
 	IP     string    `json:"ip,omitzero"` // where the module said the name shall lead
 	CName  string    `json:"cname,omitzero"`
-	Ends   time.Time `json:"ends"` // of the newest certificate
-	SKI    string    `json:"ski"`  // of the module's attestation key, hex
+	Ends   time.Time `json:"ends,omitzero"` // of the newest certificate; zero: there is none yet
+	SKI    string    `json:"ski"`           // of the module's attestation key, hex
+	// State is what became of the last request to an ACME CA: "under way", "issued"
+	// or "failed", and Why it failed; empty with a CA of the broker's own.
+	State string `json:"state,omitzero"`
+	Why   string `json:"why,omitzero"`
 }
 
 // Domains lists the names, in order of their prefix.
 func Domains(ctx context.Context, db *brokerdb.DB) ([]Domain, error) {
+	asked := map[string]*issue{}
+	if err := readAll(ctx, db, kindIssue, func(i *issue) { asked[i.Prefix] = i }); err != nil {
+		return nil, err
+	}
 	var all []Domain
 	var bad error
 	err := readAll(ctx, db, kindDomain, func(d *domain) {
-		cert, err := x509.ParseCertificate(d.Cert)
-		if err != nil || len(cert.DNSNames) != 1 {
-			bad = damaged(kindDomain, d.Prefix, errors.Join(err, errors.New("no certificate for one name")))
-			return
+		one := Domain{Prefix: d.Prefix, Name: d.Name, IP: d.IP, CName: d.CName, SKI: hex.EncodeToString(d.SKI)}
+		if i := asked[d.Prefix]; i != nil {
+			one.State, one.Why = string(i.State), i.Why
+			if i.State == underWay {
+				one.State = "under way"
+			}
 		}
-		all = append(all, Domain{d.Prefix, cert.DNSNames[0], d.IP, d.CName, cert.NotAfter.UTC(), hex.EncodeToString(d.SKI)})
+		if len(d.Cert) > 0 {
+			leaf, err := leafOf(d.Cert)
+			if err != nil || len(leaf.DNSNames) != 1 {
+				bad = damaged(kindDomain, d.Prefix, errors.Join(err, errors.New("no certificate for one name")))
+				return
+			}
+			one.Name, one.Ends = leaf.DNSNames[0], leaf.NotAfter.UTC()
+		}
+		all = append(all, one)
 	})
 	return all, errors.Join(err, bad)
 }

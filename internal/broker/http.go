@@ -40,6 +40,9 @@ func refuse(status int, why string) error {
 // pendingAnswer is 202: nothing yet.
 type pendingAnswer struct{}
 
+// plainText is an answer that is not JSON.
+type plainText string
+
 // An exchange is one request on its way.
 type exchange struct {
 	*Broker
@@ -143,6 +146,15 @@ func routes() map[string]func(exchange) (any, error) {
 		"GET /domain/check/{prefix}": func(x exchange) (any, error) {
 			return done(x.domainCheck(x.r.Context(), x.r.PathValue("prefix")))
 		},
+		"GET /domain/register/{id}": func(x exchange) (any, error) {
+			return pendingOr(x.issueCheck(x.r.PathValue("id")))
+		},
+		"GET /.well-known/acme-challenge/{token}": func(x exchange) (any, error) {
+			if answer, ok := x.acme.challenge(x.r.PathValue("token")); ok {
+				return plainText(answer), nil
+			}
+			return nil, refuse(http.StatusNotFound, "")
+		},
 		"POST /domain/register/{prefix}":           exchange.register,
 		"POST /domain/register/{prefix}/{authkey}": exchange.register,
 
@@ -219,7 +231,7 @@ func routes() map[string]func(exchange) (any, error) {
 }
 
 func (x exchange) register() (any, error) {
-	return with(x, func(req api.DomainRegister) (api.TLSBundle, error) {
+	return with(x, func(req api.DomainRegister) (any, error) {
 		return x.domainRegister(x.r.Context(), x.r.PathValue("prefix"), x.r.PathValue("authkey"), req)
 	})
 }
@@ -290,9 +302,16 @@ func (b *Broker) answer(w http.ResponseWriter, r *http.Request, answer any, err 
 	if _, ok := body.(pendingAnswer); ok {
 		status, body = http.StatusAccepted, nil
 	}
-	if s, ok := body.(stream); ok {
-		s.serve(b, w, r)
+	switch one := body.(type) {
+	case stream:
+		one.serve(b, w, r)
 		return
+	case plainText:
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, string(one)) // the caller may have gone
+		return
+	case api.DomainOrdered:
+		status = http.StatusCreated
 	}
 	if status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", "1")
