@@ -102,6 +102,8 @@ func meansOf(kind store.Kind, id string) (means string, kept bool) {
 		return "the module does not start without the keys of those who can log in" + restore, true
 	case kind == kindPairings:
 		return "all authenticators are unpaired; pair them again", false
+	case kind == kindProvisioning:
+		return "the attestation key has the certificate again that the module made itself; another one takes a wipe", false
 	case kind == "tls" && id == "ca":
 		return "the module makes a new CA; clients need its certificate", false
 	case kind == "tls":

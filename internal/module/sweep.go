@@ -98,6 +98,10 @@ func (m *Module) sweepKeys(ctx context.Context, st *state) (damaged int64, err e
 		return damaged, ctx.Err()
 	case err != nil:
 		m.log.ErrorContext(ctx, "the stored keys could not all be checked", "checked", checked, "error", err)
+		// A row that the store itself cannot read is as damaged as one that does not open.
+		if errors.Is(err, store.ErrCorrupt) && m.failed(st, flsDataIntegrity, err) {
+			m.recordFailure(ctx, audit.Record{Type: audit.NonSecureState, Result: audit.Error, Arg: []byte("store")})
+		}
 	case checked > 0:
 		m.log.InfoContext(ctx, "all stored keys were checked", "keys", checked, "damaged", damaged, "took", time.Since(start).Round(time.Millisecond))
 	}
