@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"time"
 
 	"softhem/api"
@@ -29,6 +30,9 @@ type BrokerConfig struct {
 	// A broker that answers at once, because it knows no waiting, is asked
 	// again after a second.
 	Poll time.Duration
+	// Timeout is how long one answer may take, beside what it was asked to wait
+	// for news; 0 is 30 s.
+	Timeout time.Duration
 }
 
 // A Broker is a client of a broker: it carries messages between a module and the
@@ -51,6 +55,9 @@ func NewBroker(cfg BrokerConfig) (*Broker, error) {
 	if cfg.Poll <= 0 || cfg.Poll > maxPoll {
 		cfg.Poll = maxPoll
 	}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = answerTimeout
+	}
 	b := &Broker{cfg: cfg, base: base}
 	if cfg.HTTPClient != nil {
 		b.http = unredirected(*cfg.HTTPClient)
@@ -65,8 +72,9 @@ func NewBroker(cfg BrokerConfig) (*Broker, error) {
 }
 
 const (
-	maxPoll   = 30 * time.Second
-	shortPoll = time.Second // between answers that came sooner than asked for
+	maxPoll       = 30 * time.Second
+	shortPoll     = time.Second // between answers that came sooner than asked for
+	answerTimeout = 30 * time.Second
 )
 
 // URL is the broker's base address.
@@ -88,6 +96,19 @@ func (b *Broker) doAt(ctx context.Context, op, method string, target *url.URL, i
 func (b *Broker) doAs(ctx context.Context, op, method, path string, target *url.URL, in, out any) (pending bool, err error) {
 	op += ", at the broker"
 	where := method + " " + path
+	limit := b.cfg.Timeout
+	if target.RawQuery != "" { // it was asked to wait for news
+		limit += b.cfg.Poll
+	}
+	caller := ctx
+	ctx, end := context.WithTimeout(caller, limit)
+	defer end()
+	lost := func(err error) error {
+		if ctx.Err() != nil && caller.Err() == nil {
+			err = os.ErrDeadlineExceeded // ours, after which it can be asked again
+		}
+		return unreachable(op, where, target, err)
+	}
 	var body io.Reader
 	if in != nil {
 		raw, err := json.Marshal(in)
@@ -105,12 +126,15 @@ func (b *Broker) doAs(ctx context.Context, op, method, path string, target *url.
 	}
 	resp, err := b.http.Do(req)
 	if err != nil {
-		return false, unreachable(op, where, target, err)
+		return false, lost(err)
 	}
 	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes+1))
 	if err != nil {
-		return false, unreachable(op, where, target, err)
+		return false, lost(err)
+	}
+	if len(raw) > maxAnswerBytes {
+		return false, &OpError{Op: op, Path: where, Err: fmt.Errorf("%w: it is longer than %d bytes", ErrProtocol, maxAnswerBytes)}
 	}
 	if resp.StatusCode < 200 || resp.StatusCode >= 300 {
 		refused := refusal(resp, b.cfg.Now())

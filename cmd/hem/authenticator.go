@@ -296,15 +296,24 @@ func (w *watchFlags) watch(ctx context.Context, o *options, f *pairingsFile, pai
 	}
 }
 
-// poll hands requests on, each once. A broker that does not answer is asked again.
+// poll hands requests on, each once. A broker that does not answer is asked again,
+// less and less often, and what is wrong with it is said once.
 func poll(ctx context.Context, o *options, a *hem.Authenticator, p hem.Pairing, seen chan<- seenRequest) error {
-	const pause = 2 * time.Second
+	const shortest, longest = 2 * time.Second, 30 * time.Second
+	pause, said := shortest, ""
 	shown := map[string]time.Time{} // until when a request is not shown again
 	for ctx.Err() == nil {
 		began := time.Now()
 		all, err := a.Requests(ctx)
-		if err != nil && ctx.Err() == nil {
-			o.warn("%v; trying again", err)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && explain(err) != said:
+			said = explain(err)
+			o.warn("%s; trying again", said)
+		case err == nil && said != "":
+			said = ""
+			o.note("the broker answers again")
 		}
 		fresh := false
 		for _, r := range all {
@@ -318,7 +327,10 @@ func poll(ctx context.Context, o *options, a *hem.Authenticator, p hem.Pairing, 
 			}
 		}
 		maps.DeleteFunc(shown, func(_ string, end time.Time) bool { return time.Now().After(end) })
-		if err != nil || !fresh && time.Since(began) < pause { // it did not wait, or what waits was shown
+		if pause = min(2*pause, longest); err == nil {
+			pause = shortest
+		}
+		if err != nil || !fresh && time.Since(began) < shortest { // it did not wait, or what waits was shown
 			select {
 			case <-time.After(pause):
 			case <-ctx.Done():

@@ -121,6 +121,9 @@ func explain(err error) string {
 	if name, ok := errors.AsType[*domainError](err); ok {
 		return name.Error()
 	}
+	if isOp && strings.HasSuffix(op.Op, atBroker) && (r || errors.Is(err, hem.ErrProtocol)) {
+		return explainBroker(op, refused)
+	}
 	if isOp && r {
 		return explainRefusal(where, op.Op, refused)
 	}
@@ -138,6 +141,39 @@ func explain(err error) string {
 		return fmt.Sprintf("%v; check the address given with --url or HEM_URL", err)
 	}
 	return err.Error()
+}
+
+// atBroker ends the name of an operation that a broker answered.
+const atBroker = ", at the broker"
+
+// explainBroker puts an answer of a broker into words; refused is nil for one that
+// makes no sense.
+func explainBroker(op *hem.OpError, refused *api.Error) string {
+	what := "could not " + strings.TrimSuffix(op.Op, atBroker)
+	if refused == nil {
+		return fmt.Sprintf("%s: what answered is no broker (%v); check its address", what, op.Err)
+	}
+	var why string
+	switch {
+	case refused.Status < 400:
+		why = "the broker's address leads elsewhere, where it is not followed; give the one it is at"
+	case refused.Status == http.StatusUnauthorized:
+		why = "the broker does not believe this; if the module's clock is wrong, run: hem checkin --broker URL"
+	case refused.Status == http.StatusNotFound:
+		why = "the broker knows nothing of it: it has ended, or the address is another server's"
+	case refused.Status == http.StatusGone:
+		why = "it was answered already, or taken back"
+	case refused.Status == http.StatusTooManyRequests:
+		why = "the broker is asked too often from here; wait a while and try again"
+	case refused.Status >= 500:
+		why = fmt.Sprintf("the broker failed, with %d; its operator's log says why", refused.Status)
+	default:
+		why = fmt.Sprintf("the broker does not take this, with %d; check its address", refused.Status)
+	}
+	if refused.Status >= 400 && refused.Reason != "" {
+		why += " (" + refused.Reason + ")"
+	}
+	return what + ": " + why
 }
 
 // explainRefusal puts an answer of the module into words.
