@@ -160,6 +160,27 @@ func TestThreat_T78_DamageComesBack(t *testing.T) {
 	if s := tested(t, m, configToken(t, m)); s.FLSState != 0 {
 		t.Errorf("repaired and rebooted: %+v", s)
 	}
+
+	// A record beside the keys, found by the boot's own sweep.
+	good, err := readSealed(t.Context(), m, kindConfig, idOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := writeSealed(t.Context(), m, kindConfig, idOnly, good[1:]); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := m.Reboot(t.Context(), enter(t, m, OpReboot, configToken(t, m))); err != nil {
+			t.Fatal(err)
+		}
+		m.sweep.mu.Lock()
+		swept := m.sweep.done
+		m.sweep.mu.Unlock()
+		<-swept
+		if fls := m.FailState(); fls != 0x08 {
+			t.Errorf("fail state %02x with a damaged configuration", fls)
+		}
+	}
 }
 
 // What is sealed beside the keys is checked too: a record that was changed, is
