@@ -252,8 +252,8 @@ func TestServeDev(t *testing.T) {
 func TestStrayVariables(t *testing.T) {
 	fs, _ := newServeFlags()
 	s := settings{flags: fs}
-	got := s.strayVariables([]string{"HEM_SERVE_RTC=system", "HEM_SERVE_BROKER=x", "HEM_SERVE_LOGIN_DELYA=1s", "HEM_URL=y"})
-	if diff := cmp.Diff([]string{"HEM_SERVE_BROKER", "HEM_SERVE_LOGIN_DELYA"}, got); diff != "" {
+	got := s.strayVariables([]string{"HEM_SERVE_RTC=system", "HEM_SERVE_BROKERS=x", "HEM_SERVE_LOGIN_DELYA=1s", "HEM_URL=y"})
+	if diff := cmp.Diff([]string{"HEM_SERVE_BROKERS", "HEM_SERVE_LOGIN_DELYA"}, got); diff != "" {
 		t.Error(diff)
 	}
 }

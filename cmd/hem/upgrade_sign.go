@@ -31,11 +31,10 @@ func newUpgradeSignCmd(o *options) *cobra.Command {
 --console. FILE is a program, as it is or compressed by gzip, or an uncompressed tar
 archive with an index.html. What no module would take is not signed.
 
-The key is a file with an Ed25519 private key, PEM as OpenSSL writes it or its 32 raw bytes. Its
-public half, which hem serve --upgrade-key wants, is printed. No module is talked to.`,
-		Example: `  openssl genpkey -algorithm ed25519 -out upgrade.pem
-  gzip -9 hem && hem upgrade sign --key upgrade.pem hem.gz
-  tar -cf site.tar -C site . && hem upgrade sign --key upgrade.pem --console site.tar`,
+The key is a file with an Ed25519 private key, PEM as OpenSSL writes it (openssl genpkey
+-algorithm ed25519 -out upgrade.pem) or its 32 raw bytes. Its public half, which hem serve --upgrade-key wants, is printed. No module is talked to.`,
+		Example: `  hem upgrade sign --key upgrade.pem hem.gz
+  hem upgrade sign --key upgrade.pem --console --out webroot.tar site.tar`,
 		Args: cobra.ExactArgs(1),
 	}
 	kind := upgradeKind(c)
