@@ -87,6 +87,8 @@ func newServeFlags() (*pflag.FlagSet, *serveOptions) {
 	fs.BoolVar(&o.AuditCompact, "audit-compact", false, "record the use of a private key in one line instead of two")
 	fs.Var(list[syslog.Target]{&o.AuditSyslog, syslog.ParseTarget, syslog.Target.String}, "audit-syslog", "send each record to a syslog sink too, `URL`: tls://HOST:PORT, tcp://HOST:PORT, unix:///PATH or unixgram:///PATH; repeatable")
 	fs.StringVar(&o.AuditSyslogCA, "audit-syslog-ca", "", "PEM `FILE` of the CA of sinks on TLS (default: the system's)")
+	fs.StringVar(&o.AuditSyslogCert, "audit-syslog-cert", "", "PEM `FILE` of a certificate for sinks on TLS that ask for one")
+	fs.StringVar(&o.AuditSyslogKey, "audit-syslog-key", "", "PEM `FILE` of its key")
 	fs.Int64Var(&o.MaxKeys, "max-keys", o.MaxKeys, "take `N` keys at most")
 
 	fs.Var(address{&o.MetricsAddr}, "metrics", "`ADDR` of Prometheus metrics, /healthz and /readyz")
@@ -131,6 +133,7 @@ func (o *serveOptions) check(source sourceFunc, env func(string) (string, bool))
 	for flag, value := range map[string]string{
 		"data": o.DataDir, "tls-cert": o.TLSCert, "tls-key": o.TLSKey, "root-key": o.RootKey.File,
 		"root-key-identity": o.RootKey.Identity, "root-key-passphrase-file": o.RootKey.PassphraseFile, "audit-syslog-ca": o.AuditSyslogCA,
+		"audit-syslog-cert": o.AuditSyslogCert, "audit-syslog-key": o.AuditSyslogKey,
 		"dev-user-passphrase": o.devUser, "dev-master-passphrase": o.devMaster,
 	} {
 		if value == "" && source(flag) != "" {

@@ -74,8 +74,10 @@ type Config struct {
 	AuditCompact bool
 	// AuditSyslog get every record too; AuditSyslogCA is the PEM file of whom the
 	// certificates of those on TLS must come from, empty for the system's.
-	AuditSyslog   []syslog.Target
-	AuditSyslogCA string
+	// AuditSyslogCert and AuditSyslogKey are PEM files of what those are shown; they
+	// are read for each connection.
+	AuditSyslog                                    []syslog.Target
+	AuditSyslogCA, AuditSyslogCert, AuditSyslogKey string
 	// MaxKeys is how many keys the module takes.
 	MaxKeys int64
 
@@ -124,8 +126,10 @@ func (c *Config) validate() error {
 		return errors.New("an EPA has no diagnostics; take --profile ppa, or leave out --diag")
 	case c.Diag && !c.DiagRemote && len(c.Proxies) > 0:
 		return errors.New("who comes through a proxy could break and wipe a module with --diag; leave out --behind-proxy, or add --diag-allow-remote")
-	case c.AuditSyslogCA != "" && !slices.ContainsFunc(c.AuditSyslog, syslog.Target.IsTLS):
-		return errors.New("a CA for syslog sinks is named, and there is none on TLS; name one as tls://HOST:PORT, or leave the CA out")
+	case (c.AuditSyslogCert == "") != (c.AuditSyslogKey == ""):
+		return errors.New("what syslog sinks are shown needs both a certificate file and a key file")
+	case c.AuditSyslogCA+c.AuditSyslogCert != "" && !slices.ContainsFunc(c.AuditSyslog, syslog.Target.IsTLS):
+		return errors.New("a CA or a certificate for syslog sinks is named, and there is no sink on TLS; name one as tls://HOST:PORT, or leave them out")
 	case c.MaxKeys <= 0:
 		return errors.New("a module that takes no keys is of no use; allow one at least")
 	case c.MaxTokenTTL <= 0:

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"os"
 	"time"
@@ -22,6 +23,15 @@ func (s *Server) openSinks() error {
 	if cfg.AuditSyslogCA != "" {
 		if sc.Roots, err = syslog.LoadRoots(cfg.AuditSyslogCA); err != nil {
 			return fmt.Errorf("the CA of the syslog sinks cannot be read: %w", err)
+		}
+	}
+	if cfg.AuditSyslogCert != "" {
+		sc.Certificate = func() (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(cfg.AuditSyslogCert, cfg.AuditSyslogKey)
+			return &pair, err
+		}
+		if _, err := sc.Certificate(); err != nil {
+			return fmt.Errorf("the certificate for syslog sinks cannot be used: %w", err)
 		}
 	}
 	if sc.Hostname, err = os.Hostname(); err != nil {

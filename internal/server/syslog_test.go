@@ -200,7 +200,13 @@ func TestSinkSettings(t *testing.T) {
 		"named twice": func(c *server.Config) {
 			c.AuditSyslog = []syslog.Target{parse("tcp://127.0.0.1:1"), parse("tcp://127.0.0.1:1")}
 		},
-		"there is none on TLS": func(c *server.Config) {
+		"both a certificate file and a key file": func(c *server.Config) {
+			c.AuditSyslog, c.AuditSyslogKey = []syslog.Target{parse("tls://127.0.0.1:1")}, raw
+		},
+		"the certificate for syslog sinks cannot be used": func(c *server.Config) {
+			c.AuditSyslog, c.AuditSyslogCert, c.AuditSyslogKey = []syslog.Target{parse("tls://127.0.0.1:1")}, raw, raw
+		},
+		"there is no sink on TLS": func(c *server.Config) {
 			c.AuditSyslog, c.AuditSyslogCA = []syslog.Target{parse("tcp://127.0.0.1:1")}, raw
 		},
 		"no such file": func(c *server.Config) {

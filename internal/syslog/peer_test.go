@@ -40,7 +40,7 @@ type peer struct {
 }
 
 // newPeer listens at a target, or, for tcp and tls, at a port of its own.
-func newPeer(t testing.TB, scheme, addr string, pair *tls.Certificate) *peer {
+func newPeer(t testing.TB, scheme, addr string, pair *tls.Certificate, edit ...func(*tls.Config)) *peer {
 	t.Helper()
 	p := &peer{t: t}
 	switch scheme {
@@ -61,7 +61,11 @@ func newPeer(t testing.TB, scheme, addr string, pair *tls.Certificate) *peer {
 		p.lis, addr = l, l.Addr().String()
 	}
 	if pair != nil {
-		p.lis = tls.NewListener(p.lis, &tls.Config{Certificates: []tls.Certificate{*pair}, MinVersion: tls.VersionTLS12})
+		cfg := &tls.Config{Certificates: []tls.Certificate{*pair}, MinVersion: tls.VersionTLS12}
+		for _, e := range edit {
+			e(cfg)
+		}
+		p.lis = tls.NewListener(p.lis, cfg)
 	}
 	p.target = Target{scheme, addr}
 	p.readers.Go(p.accept)

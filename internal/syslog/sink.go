@@ -223,7 +223,7 @@ func (k *sink) stat() Stat {
 func (k *sink) run() {
 	wait, told := k.cfg.Backoff, false
 	for {
-		conn, err := k.target.dial(k.ctx, k.cfg.Roots)
+		conn, err := k.target.dial(k.ctx, k.cfg.tls())
 		k.setUp(err == nil)
 		if err == nil {
 			k.log.Info("a syslog sink is connected")

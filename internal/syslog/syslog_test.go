@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -263,6 +264,40 @@ func TestThreat_T181_TLSPeersAreKnown(t *testing.T) {
 				t.Errorf("%+v, %d messages, %s", st, len(p.got()), told.String())
 			}
 		})
+	}
+}
+
+// A peer that wants to know who sends is shown the certificate there is.
+func TestClientCertificates(t *testing.T) {
+	cert, ca := pair(t)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	for _, shown := range []bool{true, false} {
+		p := newPeer(t, "tls", "127.0.0.1:0", cert, func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert })
+		cfg := Config{Targets: []Target{p.target}, Roots: roots}
+		asked := make(chan struct{}, 100)
+		cfg.Certificate = func() (*tls.Certificate, error) {
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+			if !shown {
+				return nil, errors.New("there is none today")
+			}
+			return cert, nil
+		}
+		sinks := open(t, cfg)
+		l := newLog(t, sinks)
+		must(t, l.StartBoot(t.Context()))
+		<-asked
+		if shown {
+			p.wait("the boot", hasLeaf(1))
+			continue
+		}
+		<-asked // and it tries again
+		if len(p.got()) > 0 || sinks.Stats()[0].Sent > 0 {
+			t.Error("a peer that was shown nothing got records")
+		}
 	}
 }
 

@@ -88,9 +88,9 @@ const (
 	writeTimeout = 10 * time.Second
 )
 
-// dial connects. roots are whom a TLS peer's certificate must come from; nil
-// means the system's.
-func (t Target) dial(ctx context.Context, roots *x509.CertPool) (net.Conn, error) {
+// dial connects. secure is for TLS: whom the peer's certificate must come from, and
+// what is shown to a peer that asks who is there.
+func (t Target) dial(ctx context.Context, secure *tls.Config) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
@@ -114,11 +114,13 @@ func (t Target) dial(ctx context.Context, roots *x509.CertPool) (net.Conn, error
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	secure := tls.Client(conn, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: host})
-	if err := secure.HandshakeContext(ctx); err != nil {
+	cfg := secure.Clone()
+	cfg.ServerName = host
+	over := tls.Client(conn, cfg)
+	if err := over.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	return secure, nil
+	return over, nil
 }
 
 // LoadRoots reads the certificates of a PEM file.
