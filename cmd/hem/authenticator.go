@@ -194,6 +194,7 @@ func (o *options) readOffer(ctx context.Context, args []string) (string, error) 
 // watchFlags say how requests are answered without anybody being asked.
 type watchFlags struct {
 	allowAll time.Duration
+	readOnly bool
 	denyAll  bool
 	once     bool
 }
@@ -232,6 +233,7 @@ the module saw, and by the code, which hem login --remote shows too: one that yo
 	}
 	c.Flags().BoolVar(&w.once, "once", false, "end after one request")
 	c.Flags().DurationVar(&w.allowAll, "allow-all", 0, "UNSAFE: allow whatever is asked for, for `D`; for tests")
+	c.Flags().BoolVar(&w.readOnly, "read-only", false, "allow disks for reading alone, whatever is asked for")
 	c.Flags().BoolVar(&w.denyAll, "deny-all", false, "deny whatever is asked for")
 	return c
 }
@@ -382,18 +384,24 @@ func (w *watchFlags) answer(ctx context.Context, o *options, r seenRequest) erro
 	if err := r.show(o); err != nil {
 		return err
 	}
-	life, err := w.decide(ctx, o)
+	life, readOnly, err := w.decide(ctx, o, r.Scope)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnanswered, err)
+	}
+	grant := r.Scope
+	if less, ok := readingOf(r.Scope); ok && readOnly {
+		grant = less
 	}
 	if life == 0 {
 		err = r.by.Deny(ctx, r.Request)
 	} else {
-		err = r.by.Allow(ctx, r.Request, life, "")
+		err = r.by.Allow(ctx, r.Request, life, grant)
 	}
 	switch refused, ok := errors.AsType[*api.Error](err); {
 	case err == nil && life == 0:
 		fmt.Fprintln(o.t.out, "denied")
+	case err == nil && grant != r.Scope:
+		fmt.Fprintf(o.t.out, "allowed for %s, for reading alone\n", span(int64(life/time.Second)))
 	case err == nil:
 		fmt.Fprintf(o.t.out, "allowed for %s\n", span(int64(life/time.Second)))
 	case ok && (refused.Status == 404 || refused.Status == 410):
@@ -403,24 +411,63 @@ func (w *watchFlags) answer(ctx context.Context, o *options, r seenRequest) erro
 	return err
 }
 
-// decide asks how long to allow; 0 is no.
-func (w *watchFlags) decide(ctx context.Context, o *options) (time.Duration, error) {
+// readingOf is the scope of a disk without the right to write, where there is less
+// to be had.
+func readingOf(scope string) (less string, ok bool) {
+	less, ok = strings.CutSuffix(scope, ":rw")
+	if wider, disk := api.WiderDiskScope(less); !ok || !disk || wider != scope {
+		return "", false
+	}
+	return less, true
+}
+
+// decide asks how long to allow, 0 is no, and whether for reading alone.
+func (w *watchFlags) decide(ctx context.Context, o *options, scope string) (life time.Duration, readOnly bool, err error) {
 	if w.denyAll {
-		return 0, nil
+		return 0, false, nil
 	}
 	if w.allowAll > 0 {
-		return w.allowAll, nil
+		return w.allowAll, w.readOnly, nil
+	}
+	question := "Allow for 15m, 1h, 8h or 24h, or deny? "
+	_, canRead := readingOf(scope)
+	if canRead {
+		question = "Allow for 15m, 1h, 8h or 24h (with ro after it: for reading alone), or deny? "
 	}
 	for {
-		answer, err := o.ask(ctx, "Allow for 15m, 1h, 8h or 24h, or deny? ")
+		answer, err := o.ask(ctx, question)
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
-		switch strings.ToLower(answer) {
-		case "15m", "1h", "8h", "24h":
-			return time.ParseDuration(answer)
-		case "deny", "d", "n", "no":
-			return 0, nil
+		if life, readOnly, ok := readAnswer(answer, canRead); ok {
+			return life, readOnly || w.readOnly, nil
 		}
 	}
+}
+
+// readAnswer reads what a person typed. What is anything else is asked again: an empty line
+// is neither yes nor no.
+func readAnswer(answer string, canRead bool) (life time.Duration, readOnly, ok bool) {
+	words := strings.Fields(strings.ToLower(answer))
+	if len(words) == 2 && words[1] == "ro" && canRead {
+		words, readOnly = words[:1], true
+	}
+	if len(words) != 1 {
+		return 0, false, false
+	}
+	switch words[0] {
+	case "15m":
+		life = 15 * time.Minute
+	case "1h":
+		life = time.Hour
+	case "8h":
+		life = 8 * time.Hour
+	case "24h":
+		life = 24 * time.Hour
+	case "deny", "d", "n", "no":
+		return 0, false, !readOnly
+	default:
+		return 0, false, false
+	}
+	return life, readOnly, true
 }

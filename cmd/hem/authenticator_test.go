@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"rsc.io/qr"
 
@@ -42,6 +43,33 @@ func TestReadOffer(t *testing.T) {
 		got, err := o.readOffer(t.Context(), row.args)
 		if got != row.want || !errors.Is(err, row.err) {
 			t.Errorf("%s: %q, %v, want %q, %v", name, got, err, row.want, row.err)
+		}
+	}
+}
+
+// Nothing but what was offered is taken for an answer.
+func TestReadAnswer(t *testing.T) {
+	for answer, want := range map[string]struct {
+		life     time.Duration
+		readOnly bool
+		ok       bool
+	}{
+		"15m": {15 * time.Minute, false, true}, " 1H ": {time.Hour, false, true}, "8h": {8 * time.Hour, false, true}, "24h ro": {24 * time.Hour, true, true},
+		"deny": {0, false, true}, "no": {0, false, true}, "": {}, "y": {}, "yes": {}, "1": {}, "2h": {}, "1h rw": {}, "ro": {}, "deny ro": {}, "1h 8h": {}, "1h ro ro": {}, "-1h": {},
+	} {
+		life, readOnly, ok := readAnswer(answer, true)
+		if life != want.life || readOnly != want.readOnly || ok != want.ok {
+			t.Errorf("%q: %v, %v, %v", answer, life, readOnly, ok)
+		}
+	}
+	if _, _, ok := readAnswer("1h ro", false); ok {
+		t.Error("ro is taken where there is nothing to read")
+	}
+	for scope, want := range map[string]string{
+		"storage:disk0:rw": "storage:disk0", "storage:disk0": "", "storage:diskx:rw": "", "keymgmt:gen:rw": "", ":rw": "", "storage:disk0:rw:rw": "",
+	} {
+		if got, ok := readingOf(scope); got != want || ok != (want != "") {
+			t.Errorf("%s: %q, %v", scope, got, ok)
 		}
 	}
 }

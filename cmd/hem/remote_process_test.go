@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"rsc.io/qr"
+
+	"softhem/hem"
 )
 
 // A household is the processes of a whole round: broker, module, and the
@@ -109,8 +111,8 @@ func testRemoteApproval(t *testing.T, p program) {
 	key := kidIn(t, created)
 	scope := "keymgmt:use:" + key
 	// watch answers one request, and returns what was shown.
-	watch := func(answer string) func() string {
-		w := h.command("", "authenticator", "watch", "--once", answer)
+	watch := func(answer ...string) func() string {
+		w := h.command("", append([]string{"authenticator", "watch", "--once"}, answer...)...)
 		var out, errs locked
 		out.first, errs.first = make(chan struct{}), make(chan struct{})
 		w.Stdout, w.Stderr = &out, &errs
@@ -146,6 +148,16 @@ func testRemoteApproval(t *testing.T, p program) {
 		t.Errorf("shown:\n%s", text)
 	}
 	h.run(0, "message", "sign", "--alg", "Ed25519", key)
+
+	// Less than was asked for: a disk for reading alone.
+	shown = watch("--allow-all=15m", "--read-only")
+	token, _ := h.run(0, "", "login", "--remote", "--scope", "storage:disk0:rw", "--print-token")
+	if text := shown(); !strings.Contains(text, "for reading alone") {
+		t.Errorf("shown:\n%s", text)
+	}
+	if got, err := hem.InspectToken(strings.TrimSpace(token)); err != nil || got.Scope != "storage:disk0" {
+		t.Errorf("narrowed: %+v, %v", got, err)
+	}
 
 	shown = watch("--deny-all")
 	if _, errs := h.run(4, "", "login", "--remote", "--scope", "keymgmt:gen"); !strings.Contains(errs, "denied") {
