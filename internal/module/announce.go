@@ -35,7 +35,7 @@ func (m *Module) news(ctx context.Context, claim, value string) string {
 	text := api.EncodeBase64(raw)
 	m.announced.mu.Lock()
 	defer m.announced.mu.Unlock()
-	if text != have && m.announced.last[claim] != text {
+	if before := m.announced.last[claim]; text != have && text != before {
 		m.log.WarnContext(ctx, "a check-in announces something to upgrade to", "claim", claim, "announced", text, "here", have)
 	}
 	m.announced.last[claim] = text
