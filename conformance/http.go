@@ -229,6 +229,9 @@ func (w *walk) observe(r request, a *answer) {
 	if body && a.status < 300 && !text && !json.Valid(a.body) {
 		note("json", "a %d has a body that is no JSON", a.status)
 	}
+	if r.method == http.MethodPost && r.path == "/api/auth/token" && a.status == http.StatusUnauthorized {
+		w.failures = append(w.failures, time.Now())
+	}
 	w.exchanges++
 }
 

@@ -200,7 +200,7 @@ func dampingGroup() group {
 		return a.took
 	}
 	return group{name: "damping", title: "how guessing is slowed down", phase: personal, lacking: slow,
-		before: func(s *step) { s.sleep(s.o.Damping.Window); right(s) },
+		before: func(s *step) { s.calm(0); s.sleep(s.o.Damping.Window); right(s) },
 		checks: []check{
 			{"delay", "No login is answered sooner than the delay, right or wrong", spec, func(s *step) {
 				if took := right(s); took < s.o.Damping.Delay {

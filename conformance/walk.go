@@ -37,7 +37,8 @@ type walk struct {
 
 	faults    []fault
 	exchanges int
-	silent    int // requests in a row without an answer
+	silent    int         // requests in a row without an answer
+	failures  []time.Time // of logins
 }
 
 func newWalk(ctx context.Context, o Options) (*walk, error) {
@@ -180,8 +181,30 @@ func (s *step) persona(role api.Role) *party {
 	return s.user
 }
 
+// failureLimit is how many logins of one address may fail within a minute before it
+// is refused for another. The walk keeps below, or its challenges would end while
+// it waits.
+const failureLimit = 10
+
+// calm waits until no more than so many logins of the last minute have failed.
+func (w *walk) calm(most int) {
+	if w.o.Accelerated {
+		return // the limit is off together with the delays
+	}
+	recent := w.failures[:0]
+	for _, at := range w.failures {
+		if time.Since(at) < time.Minute {
+			recent = append(recent, at)
+		}
+	}
+	if w.failures = recent; len(recent) > most {
+		w.sleep(time.Until(recent[len(recent)-most-1].Add(time.Minute + time.Second)))
+	}
+}
+
 // challenge asks for a login.
 func (s *step) challenge() object {
+	s.calm(failureLimit - 2) // one more may fail before the next
 	return s.object(s.want(s.get("/api/auth/token", nil), 200), "exp:int spk:b64=32 jti:b64=32 lbl:str eid:b64=32")
 }
 
@@ -214,10 +237,10 @@ func (s *step) answerWith(auth string) *answer {
 // login gets a new token for a scope.
 func (s *step) login(role api.Role, scope string) string {
 	for range 3 {
-		ch := s.challenge()
+		ch, began := s.challenge(), time.Now()
 		s.personas(ch.str("eid"))
 		a := s.answerWith(s.persona(role).sign(personaHeader, s.proof(ch, role, scope), ch.str("spk")))
-		if a.status == http.StatusUnauthorized && a.took > 50*time.Second {
+		if a.status == http.StatusUnauthorized && time.Since(began) > 50*time.Second {
 			continue // the challenge ended while it waited
 		}
 		return s.object(s.want(a, 200), "token:str").str("token")
