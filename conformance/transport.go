@@ -121,14 +121,16 @@ func transportGroup() group {
 			s.quirk(a.status == 409, "hmac/hash over plain HTTP is 409 and not 418")
 			s.want(a, 418)
 		}},
-		{"form-factor", "An EPA has neither log files, storage, upgrade nor attestation: 404", "api.md#conventions", func(s *step) {
-			if s.ppa {
-				s.skipf("the module is a PPA")
+		{"form-factor", "A PPA has log files, storage and attestation; on an EPA these, and upgrades, are 404", "api.md#conventions", func(s *step) {
+			for _, path := range []string{"/api/logger/list", "/api/storage/unlock", "/api/storage/lock", pathAttestation} {
+				if a := s.get(path, nil); (a.status == 404) == s.ppa {
+					s.failf("answered %d", a.status)
+				}
 			}
-			for _, path := range []string{
-				"/api/logger/list", "/api/logger/00000000", "/api/storage/unlock", "/api/storage/lock", "/api/system/upgrade/check_fw",
-				"/api/system/upgrade/install_ui", pathAttestation,
-			} {
+			if s.ppa {
+				return
+			}
+			for _, path := range []string{"/api/logger/00000000", "/api/system/upgrade/check_fw", "/api/system/upgrade/install_ui"} {
 				s.want(s.get(path, nil), 404)
 			}
 			s.want(s.post(pathProvisioning, "{}", nil), 404)
