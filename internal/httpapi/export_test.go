@@ -1,5 +1,11 @@
 package httpapi
 
+import (
+	"io"
+	"net/http"
+	"time"
+)
+
 // Routes lists method and path of every route, for the tests that walk them.
 func Routes() (all [][2]string) {
 	for _, rt := range routes() {
@@ -18,3 +24,9 @@ func DiagRoutes() (all [][2]string) {
 
 // UploadName reads the file name of an upload.
 var UploadName = uploadName
+
+// ReadUpload reads a body as an upload is read.
+func ReadUpload(w http.ResponseWriter, r *http.Request) (int64, error) {
+	c := &call{w: w, r: r}
+	return io.Copy(io.Discard, &pieces{call: c, rc: http.NewResponseController(w), end: time.Now().Add(uploadPatience)})
+}

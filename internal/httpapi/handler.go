@@ -242,9 +242,8 @@ func (c *call) body() ([]byte, error) {
 	body := make([]byte, c.r.ContentLength)
 	limit := c.module.RequestLimit()
 	if limit > 0 {
-		rc := http.NewResponseController(c.w)
-		_ = rc.SetReadDeadline(time.Now().Add(limit))
-		defer rc.SetReadDeadline(time.Time{})
+		_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(limit))
+		defer c.bodyEnds(answerPatience)
 	}
 	_, err := io.ReadFull(c.r.Body, body)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -257,6 +256,19 @@ func (c *call) body() ([]byte, error) {
 	}
 	return body, nil
 }
+
+// bodyEnds is called when nothing more is wanted of a body that had time limits of its
+// own: they must not cut off who waits for an answer. net/http reads what is left
+// of a body before it answers, and would for as long as the caller keeps the connection: so
+// there is a limit from here on, too. One that has passed stays.
+func (c *call) bodyEnds(patience time.Duration) {
+	if !c.cutOff {
+		_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(patience))
+	}
+}
+
+// answerPatience is longer than any answer is held back.
+const answerPatience = time.Minute
 
 var errUnreadable = api.ErrBadRequest.Because("the body is not the JSON object this takes")
 

@@ -38,7 +38,7 @@ func (c *call) upload() (any, error) {
 	rc := http.NewResponseController(c.w)
 	body := &pieces{call: c, rc: rc, end: start.Add(uploadPatience)}
 	err := c.module.UpgradeUpload(c.ctx, c.pass, module.UpgradeUpload{Name: uploadName(c.r.Header), Size: c.r.ContentLength, Body: body})
-	_ = rc.SetReadDeadline(time.Time{})
+	c.bodyEnds(restPatience)
 	_ = rc.SetWriteDeadline(time.Now().Add(streamPatience)) // the server's own began with the request
 	return nil, err
 }
@@ -46,6 +46,10 @@ func (c *call) upload() (any, error) {
 // uploadPatience is how long an upload may take in all; each piece of it may take
 // streamPatience.
 const uploadPatience = 5 * time.Minute
+
+// restPatience is how long is waited for the rest of an upload that is not taken, so
+// that its sender reads the answer.
+const restPatience = 5 * time.Second
 
 // pieces is the body of an upload. Who sends too slowly is cut off.
 type pieces struct {
@@ -60,6 +64,7 @@ func (p *pieces) Read(b []byte) (int, error) {
 		limit = p.end
 	}
 	_ = p.rc.SetReadDeadline(limit)
+	_ = p.rc.SetWriteDeadline(limit.Add(streamPatience)) // that of a stream of HTTP/2 would end the upload
 	n, err := p.r.Body.Read(b)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		p.cutOff = true

@@ -5,9 +5,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -310,4 +314,107 @@ func FuzzUploadHeader(f *testing.F) {
 			t.Fatalf("%q: %d, want %d", text, resp.StatusCode, want)
 		}
 	})
+}
+
+// Whoever sends a part of a body, or none, and then nothing, does not keep the
+// connection: neither when the body is cut off, nor when it was not wanted.
+func TestThreat_T200_NoConnectionIsHeldByABody(t *testing.T) {
+	m := hemtest.New(t, &hemtest.Options{TrustedBackends: [][]byte{newBackend().key.Public()}})
+	k := keeperOf(t, m)
+	k.update(api.RoleUser, `{"http_option_dosprot_mode":1}`)
+	addr := strings.TrimPrefix(m.HTTPURL, "http://")
+	token := *k.as(api.RoleUser, api.ScopeSystemUpgrade)
+	var wg sync.WaitGroup
+	for name, request := range map[string]string{
+		"a body that is cut off":   "POST /api/system/checkin HTTP/1.1\r\nContent-Length: 100\r\n",
+		"an upload without a name": "POST /api/system/upgrade/upload_fw HTTP/1.1\r\nAuthorization: Bearer " + token + "\r\nContent-Length: 100000\r\n",
+		"an upload that is too short": "POST /api/system/upgrade/upload_fw HTTP/1.1\r\nAuthorization: Bearer " + token +
+			"\r\nContent-Disposition: attachment; filename=firmware.bin\r\nContent-Length: 60\r\n",
+	} {
+		wg.Go(func() {
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(40 * time.Second))
+			if _, err := io.WriteString(conn, request+"Host: 127.0.0.1\r\n\r\n{"); err != nil {
+				t.Error(err)
+			}
+			got, err := io.ReadAll(conn)
+			if err != nil || !bytes.HasPrefix(got, []byte("HTTP/1.1 4")) {
+				t.Errorf("%s: %q, %v", name, got, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// An upload that is under way when the module is wiped is not taken, by neither module.
+func TestUploadDuringAWipe(t *testing.T) {
+	now := time.Now()
+	k := newKeeper(t, &hemtest.Options{Clock: func() time.Time { return now }, Seed: "upload-wipe", DataDir: filepath.Join(t.TempDir(), "data")})
+	body, feed := io.Pipe()
+	req, err := http.NewRequest("POST", k.base+pathUpgrade+"upload_fw", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.ContentLength, req.Header = 1000, disposition("firmware.bin")
+	req.Header.Set("Authorization", "Bearer "+*k.as(api.RoleUser, api.ScopeSystemUpgrade))
+	ended := make(chan int, 1)
+	go func() {
+		status := 0
+		if resp, err := k.client.Do(req); err == nil {
+			resp.Body.Close()
+			status = resp.StatusCode
+		}
+		ended <- status
+	}()
+	feed.Write(make([]byte, 900))
+	for k.upload(api.RoleUser, "ui", "webroot.tar", strings.Repeat("x", 100)).status != 409 { // until it is under way
+	}
+	fresh := newPeer(t, k.module).plain()
+	if a := k.do(request{method: "POST", path: "/api/system/config", token: k.as(api.RoleUser, api.ScopeSystemConfig), body: `{"wipeout":true}`}); a.status != 200 {
+		t.Fatal(a.status)
+	}
+	status := 0
+	for deadline := time.Now().Add(time.Minute); status != 200 && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if resp, err := k.client.Get(k.module.HTTPURL + "/api/system/status"); err == nil {
+			resp.Body.Close()
+			status = resp.StatusCode
+		}
+	}
+	feed.Write(make([]byte, 100))
+	feed.Close()
+	if got := <-ended; got != 409 {
+		t.Errorf("%d, want 409", got)
+	}
+	fresh.expect("GET", pathUpgrade+"check_fw", nil, 404)
+}
+
+// An upload may take longer than an answer.
+func TestSlowUploadOverHTTP2(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n, err := httpapi.ReadUpload(w, r); err != nil || n != 4 || r.ProtoMajor != 2 {
+			t.Errorf("%d bytes, %v, %s", n, err, r.Proto)
+		}
+	}))
+	s.EnableHTTP2 = true
+	s.Config.ReadTimeout, s.Config.WriteTimeout = time.Second, time.Second
+	s.StartTLS()
+	defer s.Close()
+	body, feed := io.Pipe()
+	go func() {
+		for range 4 {
+			feed.Write([]byte("x"))
+			time.Sleep(500 * time.Millisecond)
+		}
+		feed.Close()
+	}()
+	resp, err := s.Client().Post(s.URL, "application/octet-stream", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
 }

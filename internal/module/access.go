@@ -293,7 +293,7 @@ func (m *Module) Enter(ctx context.Context, op Op, caller Caller) (*Pass, error)
 // head came, and a damped operation takes its place now: a caller who holds
 // back bodies gains nothing by it. The error is what the caller is to be told.
 func (m *Module) Arrived(ctx context.Context, p *Pass) error {
-	if now, _ := m.now(p.state); now == p.now && p.state == m.state.Load() && p.state.fls() == 0 && !m.rules[p.op].Damped {
+	if now, _ := m.now(p.state); now == p.now && p.state == m.state.Load() && p.state.fls() == 0 && !m.wiped.Load() && !m.rules[p.op].Damped {
 		return nil // nothing that Enter looked at has changed
 	}
 	again, err := m.Enter(ctx, p.op, p.caller)

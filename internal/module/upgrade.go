@@ -176,7 +176,7 @@ func (m *Module) upgradeRefused(ctx context.Context, what string, err error) err
 		return api.ErrNotAcceptable.Because("the image does not verify")
 	case errors.Is(err, upgrade.ErrNotVerified):
 		return api.ErrNotAcceptable.Because("nothing is verified")
-	case errors.Is(err, upgrade.ErrBusy), errors.Is(err, upgrade.ErrMemory):
+	case errors.Is(err, upgrade.ErrBusy), errors.Is(err, upgrade.ErrMemory), errors.Is(err, upgrade.ErrClosed):
 		return api.ErrConflict.Because(err.Error())
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		m.log.ErrorContext(ctx, what, "error", err)

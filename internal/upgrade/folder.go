@@ -20,6 +20,8 @@ var (
 	ErrNothing = errors.New("nothing was uploaded")
 	// ErrNotVerified: nothing of this kind was uploaded and found good.
 	ErrNotVerified = errors.New("nothing is verified")
+	// ErrClosed: the module that the folder was of is gone.
+	ErrClosed = errors.New("the module ends")
 	// ErrMemory: there is no folder that a next start would find.
 	ErrMemory = errors.New("the state is kept in memory, so there is nothing that a next start could find")
 )
@@ -46,12 +48,14 @@ type Folder struct {
 	cfg Config
 
 	changing sync.Mutex // held from a change until it is recorded or undone
+	writing  sync.Mutex // held while the folder is changed; before mu
 
 	mu        sync.Mutex
 	dir       string // "" until there is one
 	temporary bool
 	state     state
 	receiving bool
+	closed    bool
 	slots     map[Kind]*slot
 	console   *Files
 }
@@ -86,10 +90,15 @@ func Open(cfg Config) (*Folder, error) {
 	return f, nil
 }
 
-// Close removes what must not outlive the process.
+// Close lets nothing more be changed in the folder: after a wipe it is another
+// module's, and an upload may still be under way here. It removes what must not
+// outlive the process.
 func (f *Folder) Close() error {
+	f.writing.Lock()
+	defer f.writing.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.closed = true
 	if !f.temporary {
 		return nil
 	}
@@ -134,8 +143,28 @@ func (f *Folder) now() state {
 	return f.state.clone()
 }
 
+// usable is nil until Close; with f.writing held it stays so.
+func (f *Folder) usable() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return ErrClosed
+	}
+	return nil
+}
+
 // put makes a state the one that holds. f.changing is held.
 func (f *Folder) put(next state) error {
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	return f.write(next)
+}
+
+// write is put for who holds f.writing too.
+func (f *Folder) write(next state) error {
+	if err := f.usable(); err != nil {
+		return err
+	}
 	if err := next.save(f.dir); err != nil {
 		return err
 	}
@@ -145,17 +174,15 @@ func (f *Folder) put(next state) error {
 	return nil
 }
 
-// place makes the folder if there is none.
-func (f *Folder) place() (dir string, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+// place makes the folder if there is none. f.mu is held.
+func (f *Folder) place() (err error) {
 	if f.dir != "" {
-		return f.dir, os.MkdirAll(f.dir, dirMode)
+		return os.MkdirAll(f.dir, dirMode)
 	}
 	if f.dir, err = os.MkdirTemp("", "softhem-upgrade-"); err == nil {
 		f.temporary = true
 	}
-	return f.dir, err
+	return err
 }
 
 // A Change has been made and awaits its record. Exactly one of its methods must be
@@ -172,11 +199,16 @@ func (f *Folder) change(r Report, edit func(*state) error) (*Change, error) {
 	f.changing.Lock()
 	old := f.now()
 	next := old.clone()
-	err := edit(&next)
+	f.writing.Lock()
+	err := f.usable()
+	if err == nil {
+		err = edit(&next)
+	}
 	if err == nil {
 		next.report(r)
-		err = f.put(next)
+		err = f.write(next)
 	}
+	f.writing.Unlock()
 	if err != nil {
 		f.changing.Unlock()
 		return nil, err
@@ -207,6 +239,11 @@ func (c *Change) Undo() error {
 
 // sweep removes images that are out of use. f.changing is held.
 func (f *Folder) sweep() error {
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	if err := f.usable(); err != nil {
+		return err
+	}
 	keep := f.now().names()
 	for k := range f.slots {
 		keep[string(k)+partSuffix] = true
@@ -220,6 +257,7 @@ type Received struct {
 	f    *Folder
 	kind Kind
 	part string
+	file *os.File
 }
 
 // Receive writes an upload of so many bytes to disk, one at a time. The image goes
@@ -228,20 +266,10 @@ func (f *Folder) Receive(k Kind, size int64, body io.Reader) (*Received, error) 
 	if size <= FooterSize || size > MaxImage {
 		return nil, ErrShort
 	}
-	dir, err := f.place()
+	r, err := f.begin(k)
 	if err != nil {
 		return nil, err
 	}
-	f.mu.Lock()
-	busy := f.receiving || f.slots[k].checking
-	if !busy {
-		f.receiving = true
-	}
-	f.mu.Unlock()
-	if busy {
-		return nil, ErrBusy
-	}
-	r := &Received{f: f, kind: k, part: filepath.Join(dir, string(k)+partSuffix)}
 	if err := r.write(size, body); err != nil {
 		r.Close()
 		return nil, err
@@ -249,24 +277,40 @@ func (f *Folder) Receive(k Kind, size int64, body io.Reader) (*Received, error) 
 	return r, nil
 }
 
-func (r *Received) write(size int64, body io.Reader) error {
-	file, err := os.OpenFile(r.part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode)
-	if err != nil {
-		return err
+// begin makes the file of an upload.
+func (f *Folder) begin(k Kind) (*Received, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.closed:
+		return nil, ErrClosed
+	case f.receiving || f.slots[k].checking:
+		return nil, ErrBusy
 	}
+	if err := f.place(); err != nil {
+		return nil, err
+	}
+	r := &Received{f: f, kind: k, part: filepath.Join(f.dir, string(k)+partSuffix)}
+	var err error
+	r.file, err = os.OpenFile(r.part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode)
+	f.receiving = err == nil
+	return r, err
+}
+
+func (r *Received) write(size int64, body io.Reader) error {
 	sum := suite.NewSHA512()
 	arrived := &sourceError{from: body}
-	n, err := io.Copy(io.MultiWriter(file, sum), io.LimitReader(arrived, size))
+	n, err := io.Copy(io.MultiWriter(r.file, sum), io.LimitReader(arrived, size))
 	switch {
 	case arrived.err != nil:
 		err = fmt.Errorf("%w: %w", ErrShort, arrived.err)
 	case err == nil && n < size:
 		err = ErrShort
 	case err == nil:
-		err = file.Sync()
+		err = r.file.Sync()
 	}
 	r.ID = idOf(sum.Sum(nil))
-	return errors.Join(err, file.Close())
+	return errors.Join(err, r.file.Close())
 }
 
 // sourceError keeps apart what went wrong with the reading of an upload from what
@@ -286,9 +330,11 @@ func (s *sourceError) Read(p []byte) (int, error) {
 
 // Close gives way to the next upload, and removes this one unless it was kept.
 func (r *Received) Close() {
-	_ = os.Remove(r.part) // it is gone if it was kept
 	r.f.mu.Lock()
 	defer r.f.mu.Unlock()
+	if !r.f.closed { // else a file of this name is not ours any more
+		_ = os.Remove(r.part) // it is gone if it was kept
+	}
 	r.f.receiving = false
 }
 

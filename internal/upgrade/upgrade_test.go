@@ -519,3 +519,62 @@ func (zeros) Read(b []byte) (int, error) {
 	clear(b)
 	return len(b), nil
 }
+
+// After a wipe the folder is another module's. What was under way in the old one comes to
+// nothing there, and takes nothing from what the new one is doing.
+func TestThreat_T201_UploadsEndWithTheirModule(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "upgrade")
+	old := folder(t, dir, nil)
+	keep(t, old, Console, signed(t, []byte("waits for its check"), key(t, 1)))
+	arrived, err := old.Receive(Firmware, 100, strings.NewReader(strings.Repeat("a", 100)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, feed := io.Pipe()
+	failed := make(chan error, 1)
+	made, err := old.Receive(Console, 100, strings.NewReader(""))
+	if !errors.Is(err, ErrBusy) {
+		t.Fatal(made, err)
+	}
+	if err := errors.Join(old.Close(), Forget(dir)); err != nil {
+		t.Fatal(err)
+	}
+
+	fresh := folder(t, dir, nil)
+	go func() {
+		r, err := fresh.Receive(Firmware, 100, body)
+		if err == nil {
+			defer r.Close()
+			var c *Change
+			if c, err = r.Keep("M"); err == nil {
+				err = c.Recorded()
+			}
+		}
+		failed <- err
+	}()
+	if _, err := feed.Write(make([]byte, 50)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := arrived.Keep("U"); !errors.Is(err, ErrClosed) {
+		t.Errorf("an upload to a module that is gone: %v", err)
+	}
+	arrived.Close()
+	if _, err := old.Receive(Firmware, 100, strings.NewReader(strings.Repeat("a", 100))); !errors.Is(err, ErrClosed) {
+		t.Errorf("another: %v", err)
+	}
+	if err := old.Reported(nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("a change: %v", err)
+	}
+	if _, err := feed.Write(make([]byte, 50)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-failed; err != nil {
+		t.Errorf("the upload to the fresh module: %v", err)
+	}
+	if _, _, err := folder(t, dir, nil).Check(Console); !errors.Is(err, ErrNothing) {
+		t.Errorf("what was uploaded before the wipe: %v", err)
+	}
+	if got := names(t, dir); len(got) != 2 {
+		t.Errorf("the folder has %v", got)
+	}
+}
