@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
 	"strings"
@@ -178,6 +179,30 @@ func TestASinkThatIsDown(t *testing.T) {
 	for _, want := range []string{"cannot be reached", "does not keep up", fmt.Sprintf("to=2001 count=%d", missing), "is connected"} {
 		if !strings.Contains(told.String(), want) {
 			t.Errorf("the operator is not told: %s\n%s", want, told.String())
+		}
+	}
+}
+
+// What was missed of a module that was wiped meanwhile, and of the one after it, is
+// said of each.
+func TestGapsOfTwoModules(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sink")
+	sinks := open(t, Config{Targets: []Target{{"unix", path}}, QueueBytes: 150})
+	line := []byte(strings.Repeat("x", 99) + "\n")
+	one, two := audit.Origin(bytes.Repeat([]byte{1}, 32)), audit.Origin(bytes.Repeat([]byte{2}, 32))
+	for leaf := range int64(4) { // the first is taken
+		sinks.Records(audit.Written{Origin: one, File: "00000001", Leaf: leaf, Lines: line})
+	}
+	sinks.Records(audit.Written{Origin: two, File: "00000002", Leaf: 0, Lines: append(line, line...)})
+	p := newPeer(t, "unix", path, nil)
+	ms := p.wait("two gaps", func(ms []*rfc5424.SyslogMessage) bool { return len(ms) >= 3 })
+	for i, want := range []map[string]string{
+		{"eid": eid(one), "file": "00000001", "leaf": "0", "seq": ""},
+		{"eid": eid(one), "from": "1", "to": "3", "count": "3"},
+		{"eid": eid(two), "from": "0", "to": "1", "count": "2"},
+	} {
+		if got := data(ms[i]); !maps.Equal(got, want) {
+			t.Errorf("message %d says %v, want %v", i, got, want)
 		}
 	}
 }
