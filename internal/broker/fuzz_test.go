@@ -52,6 +52,7 @@ func FuzzRequests(f *testing.F) {
 		"GET /notify/event/data/" + id + "/ID", "POST /notify/event/data/" + id + "/ID", "DELETE /notify/event/data/ID/" + id,
 		"POST /notify/subscribers/delete", "POST /notify/subscribers/token",
 		"GET /notify/event/stream", "GET /domain/check/ID", "POST /domain/register/ID", "POST /domain/register/ID/ID",
+		"GET /domain/register/ID", "GET /.well-known/acme-challenge/ID",
 	}
 	f.Add(uint8(18), "", []byte("pid="+id+"&pid="+id))
 	for i := range routes {
