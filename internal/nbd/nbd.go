@@ -105,6 +105,7 @@ const (
 	maxOptions  = 64       // of one handshake
 	maxPayload  = 32 << 20 // bytes of a read or a write, what clients take for granted
 	chunkSize   = 256 << 10
+	zeroStep    = 16 << 20 // bytes that are zeroed between two looks for whether to go on
 	bufferSize  = 64 << 10
 	blockMin    = 1 // any offset and length is taken
 	blockPrefer = 4096

@@ -489,3 +489,39 @@ func FuzzSession(f *testing.F) {
 		}
 	})
 }
+
+// slow is a device that takes its time over zeros.
+type slow struct {
+	*memory
+	size    int64
+	started chan struct{}
+	once    sync.Once
+}
+
+func (d *slow) Size() int64 { return d.size }
+
+func (d *slow) Zero(_, n int64, _ bool) error {
+	d.once.Do(func() { close(d.started) })
+	time.Sleep(time.Duration(n) * time.Second / (160 << 20)) // 26 s for 4 GiB
+	return nil
+}
+
+// A command over 4 GiB is cut off between two pieces of it, so that whoever locks
+// the disk or wipes the module need not wait for its end.
+func TestThreat_T202_ALongCommandHoldsUpNobody(t *testing.T) {
+	const size = 8 << 30
+	d := &slow{memory: newMemory(0), size: size, started: make(chan struct{})}
+	s, path := serve(t, Config{Device: d})
+	c := dial(t, path)
+	c.attach(size, transmitWritable)
+	c.put(uint32(0x25609513), uint16(cmdFlagNoHole), uint16(cmdZeroes), uint64(1), uint64(0), uint32(1<<32-1))
+	<-d.started
+	start := time.Now()
+	if err := s.Close(true); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("the end took %v", took)
+	}
+	c.end()
+}

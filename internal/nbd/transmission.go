@@ -91,8 +91,11 @@ func (s *session) serve(r request) error {
 		}
 	case cmdTrim, cmdZeroes:
 		if refused == errNone {
-			keep := r.command == cmdZeroes && r.flags&cmdFlagNoHole != 0
-			refused = s.synced(r, errnoOf(s.cfg.Device.Zero(int64(r.offset), int64(r.length), keep)))
+			so, err := s.zero(r)
+			if err != nil {
+				return err
+			}
+			refused = s.synced(r, so)
 		}
 	}
 	return s.answer(r, refused)
@@ -177,6 +180,23 @@ func (s *session) write(r request, refused errno) error {
 		off, left = off+int64(len(chunk)), left-int64(len(chunk))
 	}
 	return s.answer(r, s.synced(r, refused))
+}
+
+// zero goes step by step: a command has up to 4 GiB, all of which may have to be
+// written, and must not hold up who locks the disk, or wipes the module.
+func (s *session) zero(r request) (errno, error) {
+	keep := r.command == cmdZeroes && r.flags&cmdFlagNoHole != 0
+	off, end := int64(r.offset), int64(r.offset)+int64(r.length)
+	for off < end {
+		next := min(end, (off/zeroStep+1)*zeroStep) // whole sectors, but for the ends
+		if err := s.cfg.Device.Zero(off, next-off, keep); err != nil {
+			return errnoOf(err), nil
+		}
+		if off = next; off < end && !s.allowed() {
+			return errNone, errCut
+		}
+	}
+	return errNone, nil
 }
 
 // synced does what the flag FUA asks for, after a command that went well.
