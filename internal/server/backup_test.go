@@ -318,6 +318,21 @@ func TestRestorePlaces(t *testing.T) {
 		t.Error(err)
 	}
 
+	// Nor is a module that a link of that name leads to.
+	module := filepath.Join(parent, "module")
+	if err := errors.Join(os.Mkdir(module, 0o700), os.WriteFile(filepath.Join(module, "hem.db"), nil, 0o600), os.Symlink(module, filepath.Join(parent, "b.restoring"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := restore(filepath.Join(parent, "b"), seal.RootSource{}); err == nil {
+		t.Error("a link was followed")
+	}
+	if _, err := os.Stat(filepath.Join(module, "hem.db")); err != nil {
+		t.Error(err)
+	}
+	if err := os.Remove(filepath.Join(parent, "b.restoring")); err != nil {
+		t.Fatal(err)
+	}
+
 	empty, elsewhere := filepath.Join(parent, "empty"), filepath.Join(parent, "root")
 	if err := os.Mkdir(empty, 0o755); err != nil {
 		t.Fatal(err)

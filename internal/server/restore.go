@@ -137,9 +137,10 @@ func claim(temp string) (*os.File, error) {
 		if err := os.Mkdir(temp, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
-		held, err := os.Open(temp)
+		// A link would have that emptied which it leads to.
+		held, err := os.OpenFile(temp, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("the backup is unpacked in %s, and that is no folder that can be used; remove it: %w", temp, err)
 		}
 		if err := unix.Flock(int(held.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 			held.Close()
