@@ -70,7 +70,7 @@ func TestClockEightPercentFast(t *testing.T) {
 		ahead    int64 // seconds, at least, before it
 	}{
 		{0, 0, -1}, {30 * time.Second, 0, 1},
-		{100 * time.Second, 1, 6}, {5 * time.Minute, 1, 22}, {10 * time.Minute, 1, 46}, {12 * time.Minute, 1, 55}, // held back, not set back
+		{100 * time.Second, 1, 6}, {5 * time.Minute, 1, 22}, {10 * time.Minute, 1, 46}, {12 * time.Minute, 1, 55}, // the clock goes on, and requests carry the right time
 		{13 * time.Minute, 1, 61}, {90 * time.Minute, 1, 430}, {9 * time.Hour, 1, 2590}, // set back
 		{3 * time.Minute, 1, 12}, {40 * time.Second, 0, 0},
 	} {
