@@ -118,6 +118,17 @@ func TestKeystoreOfTheSystem(t *testing.T) {
 	if err != nil || len(secret) < 26 {
 		t.Errorf("the passphrase has %d characters, %v", len(secret), err)
 	}
+	// Of two that make the file at once, one draws its passphrase.
+	made := make(chan error)
+	for range 2 {
+		go func() { made <- open("both.age").change(ctx, add) }()
+	}
+	if err := errors.Join(<-made, <-made); err != nil {
+		t.Errorf("two at once: %v", err)
+	}
+	if all, err := open("both.age").load(ctx); err != nil || len(all.Pairings) != 2 {
+		t.Errorf("of two pairings at once there are %d, %v", len(all.Pairings), err)
+	}
 	// Without a key store there is a reason, and no passphrase that nobody keeps.
 	stopKeyring()
 	if err := open("b.age").change(ctx, add); !errors.Is(err, keystore.ErrUnavailable) {

@@ -159,8 +159,17 @@ func (f *pairingsFile) change(ctx context.Context, change func(*keptPairings)) e
 	if err != nil {
 		return err
 	}
-	if err := f.ask(ctx, "New passphrase for the authenticator's keys: "); err != nil {
-		return err
+	inSystem := false
+	if f.secret == nil {
+		if inSystem, err = f.keystore.system(f.o); err != nil {
+			return err
+		}
+	}
+	ask := func() error { return f.ask(ctx, "New passphrase for the authenticator's keys: ") }
+	if !inSystem { // a person may take long
+		if err := ask(); err != nil {
+			return err
+		}
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
@@ -172,6 +181,11 @@ func (f *pairingsFile) change(ctx context.Context, change func(*keptPairings)) e
 	defer lock.Close() // and with it, the lock ends
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	// Of the system under the lock: of two passphrases drawn at once for a file that
+	// is not there yet, the system would keep one, and the file could have the other.
+	if err := ask(); err != nil {
+		return err
 	}
 	all, err := f.load(ctx)
 	if err != nil {
