@@ -29,7 +29,7 @@ func newAuthenticatorCmd(o *options) *cobra.Command {
 token. The keys are kept in a file that a passphrase seals; without it nobody can approve in your name.
 With --keystore os the passphrase is a random one, which the key store of this system keeps (Secret Service,
 keychain): nobody is asked for it, and every program you run there can get at it.`,
-		Example: `  hem authenticator pair '{"link":…}'
+		Example: `  hem authenticator pair screenshot.png
   hem authenticator watch`,
 	}
 	c.PersistentFlags().StringVar(&f.path, "keys", "", "`FILE` of the pairings, an age file (default $XDG_DATA_HOME/softhem/authenticator.age)")

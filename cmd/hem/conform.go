@@ -48,7 +48,7 @@ SoftHEM and not of the protocol is not asked of other modules. --accelerated is 
 started with shorter delays: it changes waiting times, and nothing else.`,
 		Example: `  hem conform --new-backend-key backend.key
   hem serve --memory --unsafe-fast-login --login-delay 0s --login-penalty 0s --trusted-backend hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=
-  hem conform https://localhost:8443 --plain http://localhost:8080 --backend-key backend.key --accelerated --yes
+  hem conform https://localhost:8443 --cacert ca.pem --plain http://localhost:8080 --backend-key backend.key --accelerated --yes
   hem conform https://hem.example.com --only crypto,keys --json
   hem conform --list`,
 		Args: cobra.MaximumNArgs(1),

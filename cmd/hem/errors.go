@@ -195,8 +195,11 @@ func explainRefusal(where *clientError, op string, refused *api.Error) string {
 		}
 	case http.StatusNotFound:
 		head, next = "not found", "this module has no such thing; see what it is: hem version"
-		if op == "read a log" {
+		switch op {
+		case "read a log":
 			next = "see which there are: hem log list"
+		case "check the upgrade":
+			next = "upload one first, and say whether it is a console: hem upgrade --help"
 		}
 	case http.StatusNotAcceptable:
 		head, next = "cannot be done", explain406(op)
@@ -281,6 +284,10 @@ func explain406(op string) string {
 		return "a certificate has to be for the module's TLS key (hem config csr) or come with its --key, and a module that runs on its operator's files takes none"
 	case "wipe the module":
 		return "it is as it was; its operator's log says why"
+	case "check the upgrade":
+		return "it has to be signed (hem upgrade sign) by a key that the module was started with (hem serve --upgrade-key), and be what it is uploaded as; the module's operator's log says which it is"
+	case "install the upgrade":
+		return "have the module verify one first: hem upgrade check"
 	case "check in":
 		return "name a backend to trust when starting the module: hem serve --trusted-backend KEY"
 	}

@@ -20,7 +20,8 @@ func newUpgradeCmd(o *options) *cobra.Command {
 		Long: `Bring the module new firmware, or the files of a web console: upload an image, have it
 checked, install it. The module takes what is signed by a key that its operator has named
 with hem serve --upgrade-key, and nothing else. hem upgrade sign makes such images.`,
-		Example: `  hem upgrade upload firmware.bin
+		Example: `  hem upgrade sign --key upgrade.pem hem.gz
+  hem upgrade upload firmware.bin
   hem upgrade check
   hem upgrade install`,
 	}
@@ -45,6 +46,14 @@ func upgradeInWords(k hem.UpgradeKind) string {
 		return "web console"
 	}
 	return "firmware"
+}
+
+// kindFlag is what follows a command that is to be given for an upgrade of this kind.
+func kindFlag(k hem.UpgradeKind) string {
+	if k == hem.UpgradeConsole {
+		return " --console"
+	}
+	return ""
 }
 
 // An upgradeDone is what a command has done, as JSON.
@@ -82,7 +91,7 @@ token for system:upgrade; a module that is not personalised wants none.`,
 		if err != nil {
 			return err
 		}
-		return o.upgradeStep(c.Context(), kind(), "uploaded", "was uploaded; next: hem upgrade check", func(m *hem.Client) error {
+		return o.upgradeStep(c.Context(), kind(), "uploaded", "was uploaded; next: hem upgrade check"+kindFlag(kind()), func(m *hem.Client) error {
 			return m.UploadUpgrade(c.Context(), kind(), image)
 		})
 	}
@@ -117,7 +126,7 @@ that is not personalised wants none.`,
 	}
 	kind := upgradeKind(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return o.upgradeStep(c.Context(), kind(), "verified", "is verified; next: hem upgrade install", func(m *hem.Client) error {
+		return o.upgradeStep(c.Context(), kind(), "verified", "is verified; next: hem upgrade install"+kindFlag(kind()), func(m *hem.Client) error {
 			return m.CheckUpgrade(c.Context(), kind())
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/spf13/cobra"
 
@@ -29,10 +30,12 @@ func newUpgradeSignCmd(o *options) *cobra.Command {
 		Short: "Make an image of a program, or of a console's files",
 		Long: `Sign FILE and write it with its signature to an image: firmware.bin, or webroot.tar with
 --console. FILE is a program, as it is or compressed by gzip, or an uncompressed tar
-archive with an index.html. What no module would take is not signed.
+archive with an index.html. What no module would take is not signed; whether a program
+runs is found out by the module that tries it.
 
 The key is a file with an Ed25519 private key, PEM as OpenSSL writes it (openssl genpkey
--algorithm ed25519 -out upgrade.pem) or its 32 raw bytes. Its public half, which hem serve --upgrade-key wants, is printed. No module is talked to.`,
+-algorithm ed25519 -out upgrade.pem) or its 32 raw bytes. Its public half, which
+hem serve --upgrade-key wants, is printed. No module is talked to.`,
 		Example: `  hem upgrade sign --key upgrade.pem hem.gz
   hem upgrade sign --key upgrade.pem --console --out webroot.tar site.tar`,
 		Args: cobra.ExactArgs(1),
@@ -67,6 +70,9 @@ The key is a file with an Ed25519 private key, PEM as OpenSSL writes it (openssl
 			out = map[hem.UpgradeKind]string{hem.UpgradeFirmware: "firmware.bin", hem.UpgradeConsole: "webroot.tar"}[kind()]
 		}
 		if err := writeNew(out, image); err != nil {
+			if errors.Is(err, fs.ErrExist) {
+				return fmt.Errorf("%s is there already; remove it, or name another with --out", out)
+			}
 			return err
 		}
 		done := signedImage{out, string(kind()), len(image), api.EncodeBase64(key.Public())}
