@@ -16,6 +16,7 @@ import (
 	"softhem/internal/backup"
 	"softhem/internal/control"
 	"softhem/internal/envelope"
+	"softhem/internal/fsync"
 )
 
 // written is what hem backup prints with --json.
@@ -248,11 +249,7 @@ func replaceWhenGood(path string, fill func(*os.File) error) (err error) {
 	if err := errors.Join(f.Sync(), os.Rename(temp, path)); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return fsync.Dir(filepath.Dir(path))
 }
 
 // moment is a time as people read it.

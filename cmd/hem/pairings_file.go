@@ -15,6 +15,7 @@ import (
 
 	"softhem/hem"
 	"softhem/internal/envelope"
+	"softhem/internal/fsync"
 	"softhem/internal/keystore"
 )
 
@@ -223,5 +224,8 @@ func replaceFile(path string, content []byte) error {
 	if err = errors.Join(err, temp.Sync(), temp.Close()); err != nil {
 		return err
 	}
-	return os.Rename(temp.Name(), path)
+	if err := os.Rename(temp.Name(), path); err != nil {
+		return err
+	}
+	return fsync.Dir(filepath.Dir(path))
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"softhem/internal/fsync"
 )
 
 // Extract puts what is in an archive into the folder dir, which is empty, 0700
@@ -35,7 +37,7 @@ func Extract(ctx context.Context, r io.Reader, dir string, room func(size int64)
 		clear(rootKey)
 		return nil, nil, err
 	}
-	return m, rootKey, errors.Join(syncDir(logs), syncDir(dir))
+	return m, rootKey, errors.Join(fsync.Dir(logs), fsync.Dir(dir))
 }
 
 func write(path string, size int64, content io.Reader) error {
@@ -70,13 +72,4 @@ func Remove(dir string) error {
 		}
 	}
 	return nil
-}
-
-// syncDir makes the names in a folder durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+
+	"softhem/internal/fsync"
 )
 
 // imageFile opens an image, made if there is none. It is never truncated.
@@ -27,11 +29,7 @@ func imageFile(dir, name string) (*os.File, error) {
 		return nil, err
 	}
 	// A name that is not on disk loses with the power all that was flushed later.
-	folder, err := os.Open(dir)
-	if err == nil {
-		err = errors.Join(folder.Sync(), folder.Close())
-	}
-	if err != nil {
+	if err := fsync.Dir(dir); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil

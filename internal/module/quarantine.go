@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"softhem/internal/fsync"
 	"softhem/internal/store"
 )
 
@@ -95,7 +96,7 @@ func writePending(dir string, now int64, q []Quarantined) (name string, err erro
 			return "", err
 		}
 		_, err = f.Write(text)
-		if err := errors.Join(err, f.Sync(), f.Close(), syncDir(dir), syncDir(filepath.Dir(dir))); err != nil {
+		if err := errors.Join(err, f.Sync(), f.Close(), fsync.Dir(dir), fsync.Dir(filepath.Dir(dir))); err != nil {
 			return "", errors.Join(err, os.Remove(f.Name()))
 		}
 		return name, nil
@@ -140,13 +141,5 @@ func finishPending(dir, name string) (file string, err error) {
 			file = done
 		}
 	}
-	return file, syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return file, fsync.Dir(dir)
 }

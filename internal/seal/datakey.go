@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"softhem/internal/fsync"
 	"softhem/internal/suite"
 )
 
@@ -156,7 +157,7 @@ func shred(dir string) error {
 	if err := os.Remove(filepath.Join(dir, doomedKeyFile)); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return fsync.Dir(dir)
 }
 
 // overwrite puts random bytes over the file that Destroy has set aside, and
@@ -189,7 +190,7 @@ func replaceFile(dir, temp, name string, content []byte) error {
 		os.Remove(path)
 		return err
 	}
-	return syncDir(dir)
+	return fsync.Dir(dir)
 }
 
 // writeNewFile creates path with mode 0600 and returns when content is on
@@ -205,15 +206,6 @@ func writeNewFile(path string, content []byte) error {
 		return err
 	}
 	return nil
-}
-
-// syncDir makes names created, renamed or removed in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // readLimited reads a file, and one byte more than limit when there is more.

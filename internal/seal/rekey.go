@@ -12,6 +12,7 @@ import (
 	"filippo.io/age"
 	"filippo.io/age/armor"
 
+	"softhem/internal/fsync"
 	"softhem/internal/suite"
 )
 
@@ -84,7 +85,7 @@ func BeginRekey(src RootSource, root Secret, passphrase []byte) (_ *Rekeying, er
 	if err := writeNewFile(k.next, k.content); err != nil {
 		return nil, fmt.Errorf("the new root key cannot be written: %w; the module has to be able to write the root key, and beside it", err)
 	}
-	if err := syncDir(filepath.Dir(k.next)); err != nil {
+	if err := fsync.Dir(filepath.Dir(k.next)); err != nil {
 		return nil, errors.Join(err, k.Abort())
 	}
 	if err := k.opens(src, passphrase); err != nil {
@@ -228,7 +229,7 @@ func shredFile(path string) error {
 	if err := errors.Join(err, f.Sync(), f.Close(), os.Remove(path)); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return fsync.Dir(filepath.Dir(path))
 }
 
 // Rewrap seals the data key with another root key: from here the old one opens

@@ -12,6 +12,7 @@ import (
 	"filippo.io/age"
 	"filippo.io/age/armor"
 
+	"softhem/internal/fsync"
 	"softhem/internal/suite"
 )
 
@@ -79,7 +80,7 @@ func CreateRoot(file string) error {
 	defer key.Wipe()
 	err := writeNewFile(file, key)
 	if err == nil {
-		err = syncDir(filepath.Dir(file))
+		err = fsync.Dir(filepath.Dir(file))
 	}
 	if err != nil {
 		return fmt.Errorf("cannot create the root key: %w", err)

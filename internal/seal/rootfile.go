@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"softhem/internal/fsync"
 	"softhem/internal/suite"
 )
 
@@ -85,5 +86,5 @@ func PutRootFile(path string, file []byte) error {
 		}
 		return fmt.Errorf("cannot write the root key: %w", err)
 	}
-	return syncDir(filepath.Dir(path))
+	return fsync.Dir(filepath.Dir(path))
 }

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"softhem/internal/fsync"
 	"softhem/internal/suite"
 )
 
@@ -147,7 +148,7 @@ func (s *Sealer) Destroy() error {
 		if err := os.Rename(filepath.Join(s.dir, dataKeyFile), doomed); err != nil {
 			return fmt.Errorf("the data key cannot be destroyed, nothing was changed: %w", err)
 		}
-		if err = syncDir(s.dir); err == nil {
+		if err = fsync.Dir(s.dir); err == nil {
 			_, err = overwrite(s.dir)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"softhem/internal/backup"
 	"softhem/internal/disk"
+	"softhem/internal/fsync"
 	"softhem/internal/seal"
 	"softhem/internal/store/sqlitestore"
 	"softhem/internal/upgrade"
@@ -162,11 +163,7 @@ func (d *data) clear() error {
 	if err := upgrade.Forget(d.upgradeDir()); err != nil {
 		return fmt.Errorf("the module was wiped, and what was uploaded to it cannot be removed: %w", err)
 	}
-	folder, err := os.Open(d.dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
+	return fsync.Dir(d.dir)
 }
 
 // unseal loads the root key and with it the data key.

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+
+	"softhem/internal/fsync"
 )
 
 // The folder:
@@ -170,11 +172,7 @@ func rename(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	folder, err := os.Open(filepath.Dir(to))
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
+	return fsync.Dir(filepath.Dir(to))
 }
 
 // sweep removes what is not named: what was being made when the power went, and

@@ -19,6 +19,7 @@ import (
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
+	"softhem/internal/fsync"
 	"softhem/internal/store"
 )
 
@@ -185,11 +186,7 @@ func (s *Store) prepareFile(ctx context.Context, c *sql.Conn) error {
 	}
 	// The names of the file and its log, so that a power cut after the first
 	// commit finds them.
-	d, err := os.Open(filepath.Dir(s.path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return fsync.Dir(filepath.Dir(s.path))
 }
 
 // makePrivate creates the file, empty, if there is none, and sees to it that
