@@ -211,8 +211,11 @@ func explainRefusal(where *clientError, op string, refused *api.Error) string {
 		}
 	case http.StatusConflict:
 		head, next = "wrong state", "see: hem status"
-		if strings.Contains(refused.Reason, "not initialised") {
+		switch {
+		case strings.Contains(refused.Reason, "not initialised"):
 			next = "personalise the module first: hem init"
+		case strings.Contains(refused.Reason, "fail state 08"):
+			next = "what it has stored is damaged, its operator's log says what; on its host, see: hem repair --help"
 		}
 	case http.StatusPreconditionFailed:
 		head, next = "not allowed from here", "ask for the module by a name it knows"

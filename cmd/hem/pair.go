@@ -175,7 +175,11 @@ func loginRemote(c *cobra.Command, o *options, l *login, scope, broker, note str
 		token, err = m.LoginRemote(c.Context(), b, hem.RemoteParams{Scope: scope, Note: note, Code: func(digits string) {
 			o.note("compare what the authenticator shows: code %s %s", digits[:4], digits[4:])
 		}, Waiting: func(asked int, until time.Time) {
-			o.note("%d asked for %q; waiting until %s", asked, scope, until.Local().Format(time.TimeOnly))
+			whom := "one authenticator is"
+			if asked != 1 {
+				whom = fmt.Sprintf("%d authenticators are", asked)
+			}
+			o.note("%s asked for %q; waiting until %s", whom, scope, until.Local().Format(time.TimeOnly))
 			o.progress.say("waiting for an authenticator")
 		}})
 		return err
