@@ -103,6 +103,9 @@ func newAuthListCmd(o *options, f *pairingsFile) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if len(all.Pairings) == 0 {
+				o.note("there is no pairing yet; run: hem authenticator pair")
+			}
 			for _, p := range all.Pairings {
 				kid, err := p.KID()
 				if err != nil {

@@ -32,7 +32,7 @@ for you alone to read, until a minute before it ends.
 
 Environment, where the flag is not given:
   HEM_URL, HEM_CACERT, HEM_PASSPHRASE_FILE, HEM_TOKEN, and HEM_BROKER for checkin,
-  pair and login --remote.
+  config domain, pair and login --remote. hem serve and hem authenticator have more.
 
 Exit status:
   0  done
