@@ -30,6 +30,8 @@ const (
 type RemoteParams struct {
 	Scope string // 1 to [api.MaxExtScopeChars] printable ASCII characters, without #
 	Note  string // optional, at most [api.MaxExtNoteChars]
+	// Timeout is how long to wait; 0: as long as the module takes an approval.
+	Timeout time.Duration
 	// Waiting, if not nil, is told how many authenticators were asked, and until
 	// when they may answer.
 	Waiting func(asked int, until time.Time)
@@ -43,7 +45,7 @@ type RemoteParams struct {
 // bound to a secret of this call, so that nobody else can redeem the approval. If
 // the clock of module or broker stands in the way, it checks in once.
 //
-// The token is held like one of [Client.Login]. When ctx ends, the request is taken back.
+// The token is held like one of [Client.Login]. When ctx or the time ends, the request is taken back.
 //
 // Errors: [ErrDenied], [ErrRemoteTimeout], [ErrNoAuthenticator]; 403 when the
 // module's clock is not set and it cannot be; 409 when it is not personalised or has failed.
@@ -72,7 +74,11 @@ func (c *Client) LoginRemote(ctx context.Context, b *Broker, p RemoteParams) (To
 		b.cancel(ctx, event.EventID)
 		return Token{}, &OpError{Op: opRemote, Err: ErrNoAuthenticator}
 	}
-	until := b.cfg.Now().Add(time.Duration(req.Exp-req.Iat) * time.Second)
+	wait := time.Duration(req.Exp-req.Iat) * time.Second
+	if p.Timeout > 0 {
+		wait = min(wait, p.Timeout)
+	}
+	until := b.cfg.Now().Add(wait)
 	if p.Code != nil {
 		p.Code(requestCode(req.JTI))
 	}

@@ -14,7 +14,7 @@ import (
 
 func newLoginCmd(o *options) *cobra.Command {
 	var scope, tokenContext string
-	var ttl time.Duration
+	var ttl, timeout time.Duration
 	var printToken, remote bool
 	var broker, note string
 	c := &cobra.Command{
@@ -29,7 +29,7 @@ long it lives. The passphrase does not leave this machine.`,
 		Example: `  hem login --scope logger:get
   hem login --scope system:config --role master --ttl 10m
   hem login --scope keymgmt:list --passphrase-file - --print-token < passphrase
-  hem login --scope keymgmt:gen --remote --broker https://broker.example`,
+  hem login --scope keymgmt:gen --remote --broker https://broker.example --timeout 2m`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if !c.Flags().Changed("scope") {
@@ -47,8 +47,11 @@ long it lives. The passphrase does not leave this machine.`,
 			if remote && (ttl != 0 || o.flags.Changed("role")) {
 				return &usageError{c.CommandPath(), "--ttl and --role go with a passphrase; with --remote the authenticator decides"}
 			}
-			if !remote && (c.Flags().Changed("broker") || note != "") {
-				return &usageError{c.CommandPath(), "--broker and --note go with --remote"}
+			if !remote && (c.Flags().Changed("broker") || note != "" || timeout != 0) {
+				return &usageError{c.CommandPath(), "--broker, --note and --timeout go with --remote"}
+			}
+			if timeout < 0 {
+				return &usageError{c.CommandPath(), "--timeout is less than nothing"}
 			}
 			l := &login{ttl: ttl, ctx: tokenContext}
 			if !printToken {
@@ -66,7 +69,7 @@ long it lives. The passphrase does not leave this machine.`,
 			who := o.role
 			if remote {
 				who = "an authenticator"
-				token, err = loginRemote(c, o, l, scope, broker, note)
+				token, err = loginRemote(c, o, l, broker, hem.RemoteParams{Scope: scope, Note: note, Timeout: timeout})
 			} else {
 				token, err = logIn(c.Context(), o, l, scope)
 			}
@@ -95,6 +98,7 @@ long it lives. The passphrase does not leave this machine.`,
 	c.Flags().BoolVar(&remote, "remote", false, "ask the paired authenticators instead of for a passphrase")
 	c.Flags().StringVar(&broker, "broker", "", "with --remote: address of the broker; env HEM_BROKER (default: the one that the module names)")
 	c.Flags().StringVar(&note, "note", "", "with --remote: text that goes along, at most 128 characters")
+	c.Flags().DurationVar(&timeout, "timeout", 0, "with --remote: how long to wait, such as 2m (default: as long as the request is good, 15m for the use of a key, else 1h)")
 	c.Flags().StringVar(&tokenContext, "ctx", "", "text that the token shall carry, at most 63 characters")
 	complete(c, "scope", scopeNames()...)
 	return c

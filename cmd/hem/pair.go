@@ -166,22 +166,24 @@ func (o *options) ask(ctx context.Context, question string) (string, error) {
 }
 
 // loginRemote gets a token by an authenticator's approval.
-func loginRemote(c *cobra.Command, o *options, l *login, scope, broker, note string) (token hem.Token, err error) {
+func loginRemote(c *cobra.Command, o *options, l *login, broker string, p hem.RemoteParams) (token hem.Token, err error) {
 	b, err := o.broker(c, broker)
 	if err != nil {
 		return token, err
 	}
-	err = o.with(c.Context(), need{scope: scope, login: l}, func(m *hem.Client) error {
-		token, err = m.LoginRemote(c.Context(), b, hem.RemoteParams{Scope: scope, Note: note, Code: func(digits string) {
-			o.note("compare what the authenticator shows: code %s %s", digits[:4], digits[4:])
-		}, Waiting: func(asked int, until time.Time) {
-			whom := "one authenticator is"
-			if asked != 1 {
-				whom = fmt.Sprintf("%d authenticators are", asked)
-			}
-			o.note("%s asked for %q; waiting until %s", whom, scope, until.Local().Format(time.TimeOnly))
-			o.progress.say("waiting for an authenticator")
-		}})
+	p.Code = func(digits string) {
+		o.note("compare what the authenticator shows: code %s %s", digits[:4], digits[4:])
+	}
+	p.Waiting = func(asked int, until time.Time) {
+		whom := "one authenticator is"
+		if asked != 1 {
+			whom = fmt.Sprintf("%d authenticators are", asked)
+		}
+		o.note("%s asked for %q; waiting until %s", whom, p.Scope, until.Local().Format(time.TimeOnly))
+		o.progress.say("waiting for an authenticator")
+	}
+	err = o.with(c.Context(), need{scope: p.Scope, login: l}, func(m *hem.Client) error {
+		token, err = m.LoginRemote(c.Context(), b, p)
 		return err
 	})
 	return token, err

@@ -167,6 +167,33 @@ func testRemoteApproval(t *testing.T, p program) {
 		t.Errorf("shown:\n%s", text)
 	}
 
+	// Nobody answers in time.
+	if _, errs := h.run(1, "", "login", "--remote", "--scope", "logger:get", "--timeout", "1s"); !strings.Contains(errs, "nobody answered") {
+		t.Errorf("a time-out: %s", errs)
+	}
+	// Who asked changes their mind. Of both requests the authenticator sees
+	// nothing any more: it answers the one that comes after.
+	asking := h.command("", "login", "--remote", "--scope", "logger:get")
+	var said locked
+	said.first = make(chan struct{})
+	asking.Stderr = &said
+	must(t, asking.Start())
+	for end := time.Now().Add(patienceOfTests); !strings.Contains(said.String(), "waiting until"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			asking.Process.Kill()
+			t.Fatalf("nobody is asked: %s", &said)
+		}
+	}
+	must(t, asking.Process.Signal(syscall.SIGINT))
+	if err := asking.Wait(); err == nil {
+		t.Error("a login that was interrupted succeeded")
+	}
+	shown = watch("--allow-all=15m")
+	h.run(0, "", "login", "--remote", "--scope", "keymgmt:upd")
+	if text := shown(); strings.Contains(text, "logger:get") || !strings.Contains(text, "keymgmt:upd") {
+		t.Errorf("shown:\n%s", text)
+	}
+
 	// The broker is killed while somebody waits, and comes back.
 	shown = watch("--allow-all=1h")
 	b.cmd.Process.Kill()

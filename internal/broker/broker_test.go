@@ -245,6 +245,16 @@ func TestWholeRound(t *testing.T) {
 	if err := a.Allow(ctx, seen, time.Hour, ""); !isStatus(err, 410) {
 		t.Errorf("allowed after it was taken back: %v", err)
 	}
+	// Nobody answers: not as long as who asked would wait, and not as long as the
+	// request is good.
+	for _, p := range []hem.RemoteParams{
+		{Scope: "logger:get", Timeout: time.Second},
+		{Scope: "logger:get", Waiting: func(int, time.Time) { s.clock.Add(int64(time.Hour)) }},
+	} {
+		if _, err := c.LoginRemote(ctx, s.client(), p); !errors.Is(err, hem.ErrRemoteTimeout) {
+			t.Errorf("waited for %v: %v", p.Timeout, err)
+		}
+	}
 	// Unpaired at the broker it is not asked any more; at the module it could
 	// not approve either.
 	if err := a.Unpair(ctx); err != nil {
