@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"errors"
+	"io"
 	"math"
 	"net/http"
 	"strconv"
@@ -38,6 +39,7 @@ func (c *call) fail(err error) int {
 	if told.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(told.RetryAfter.Seconds()))))
 	}
+	c.drain()
 	c.w.WriteHeader(told.Status)
 	_, _ = c.w.Write(body)
 	if told.Status == http.StatusRequestEntityTooLarge || told.Status == http.StatusLengthRequired {
@@ -45,4 +47,19 @@ func (c *call) fail(err error) int {
 		_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(unreadPatience))
 	}
 	return told.Status
+}
+
+// maxUnread is how much is read, in bytes, of a body that is not wanted.
+const maxUnread = 32 << 20
+
+// drain reads, for a moment, what is left of a body over HTTP/2. Its stream would be
+// reset after the answer, and curl, for one, then shows an error instead of it. Over HTTP/1.1
+// net/http sees to that.
+func (c *call) drain() {
+	if c.r.ProtoMajor < 2 || c.r.ContentLength == 0 || c.cutOff {
+		return
+	}
+	rc := http.NewResponseController(c.w)
+	_ = rc.SetReadDeadline(time.Now().Add(unreadPatience))
+	_, _ = io.CopyN(io.Discard, c.r.Body, maxUnread) // whoever is slower sees the reset
 }
